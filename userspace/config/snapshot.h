@@ -1,0 +1,93 @@
+// Snapshot: the configuration that workers run with. Immutable once built and
+// shared between threads; what did not change between two Snapshots is the same
+// object in both, so that a worker can tell by comparing pointers.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "base/address.h"
+#include "base/clock.h"
+#include "config/finding.h"
+#include "config/protocol.h"
+
+namespace weir::config {
+
+using Labels = std::map<std::string, std::string, std::less<>>;
+
+// One backend of a cluster: a pod's (or anything's) IP and port.
+struct Endpoint {
+  base::SocketAddress address;
+  std::string pod;        // "name" of the pod behind it where known, for logs and metrics
+  std::string node_name;  // where known
+  bool operator==(const Endpoint&) const = default;
+};
+
+enum class LoadBalancing : uint8_t { least_request, round_robin, random };
+
+// The backends of one service port (later: of one subset of it) and how to use them.
+struct Cluster {
+  std::string name;  // Istio's form: "outbound|50051||grpc-service.default.svc.cluster.local"
+  std::vector<Endpoint> endpoints;  // those that may be picked now, sorted by address, no duplicates
+  LoadBalancing load_balancing = LoadBalancing::least_request;
+  base::Duration connect_timeout = std::chrono::seconds(10);  // Istio: connectionPool.tcp.connectTimeout
+};
+
+struct ServicePort {
+  std::string name;
+  uint16_t port = 0;
+  Protocol protocol = Protocol::unknown;
+  Mode mode = Mode::none;   // declared; see diverted_mode()
+  std::string mode_reason;  // why, for people
+  std::shared_ptr<const Cluster> cluster;
+  // What goes into the BPF map: `mode`, but none for detect and tcp ports without an
+  // endpoint, so that connect() fails as it does without weir.
+  Mode diverted_mode() const;
+};
+
+struct Service {
+  std::string namespace_name;
+  std::string name;
+  std::string fqdn;  // "grpc-service.default.svc.cluster.local"
+  std::vector<base::IpAddress> vips;  // ClusterIPs; empty for headless and ExternalName services
+  std::vector<ServicePort> ports;
+  Labels labels;
+  Labels annotations;
+  const ServicePort* find_port(uint16_t port) const;
+};
+
+// What a pod on this node asked for by label, before it is known whether it can be had.
+enum class Dataplane : uint8_t { disabled, enabled, observe };
+
+struct Pod {
+  std::string namespace_name;
+  std::string name;
+  std::string uid;
+  std::string node_name;
+  std::string service_account;
+  std::vector<base::IpAddress> ips;
+  Labels labels;
+  Labels annotations;
+  Dataplane dataplane = Dataplane::disabled;  // pod's label, else its namespace's (weir.dev/dataplane)
+  // Why an enabled pod must not be enrolled ("has an istio-proxy container"); empty if it may.
+  std::string refusal;
+  std::vector<uint16_t> excluded_ports;  // weir.dev/exclude-outbound-ports and Istio's
+  bool fail_closed = false;              // weir.dev/fail-policy: closed (pod, else namespace)
+  std::string qualified_name() const { return namespace_name + "/" + name; }
+};
+
+struct Snapshot {
+  uint64_t revision = 0;  // grows by one with each build
+  std::vector<std::shared_ptr<const Service>> services;  // sorted by namespace, name
+  std::vector<std::shared_ptr<const Pod>> pods;          // sorted by namespace, name
+  std::unordered_map<base::SocketAddress, std::shared_ptr<const Service>> by_vip;  // VIP:port
+  std::unordered_map<base::IpAddress, std::shared_ptr<const Pod>> pod_by_ip;       // hostNetwork pods excepted
+  std::vector<Finding> findings;
+};
+
+}  // namespace weir::config

@@ -1,0 +1,94 @@
+// Enrolment keeps the set of pods that are listened in equal to the set that is
+// wanted: it finds a pod's network namespace through its cgroup (watched by
+// inotify, never polled), opens the pod's loopback listeners inside it, hands them
+// to a worker, and only then lets the BPF programs divert (the pod's row in `pods`).
+// Runs on the control thread.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/result.h"
+#include "config/snapshot.h"
+#include "interception/maps.h"
+#include "interception/network_namespace.h"
+
+namespace weir::interception {
+
+// A pod that is being listened in.
+struct EnrolledPod {
+  std::shared_ptr<const config::Pod> pod;
+  std::shared_ptr<const NetworkNamespace> netns;
+  uint16_t port = 0;      // of the listeners
+  base::Fd listener_v4;   // 127.0.0.1:port, listening, marked, not accepting yet
+  base::Fd listener_v6;   // [::1]:port; empty where the pod has no ::1
+};
+
+enum class PodState : uint8_t {
+  waiting,   // wanted, its network namespace has not appeared yet
+  enrolled,  // diverting (or observing)
+  refused,   // must not be enrolled: reason says why
+  failed,    // an attempt failed and will be made again: reason says why
+  disabled,  // not asked for
+};
+
+struct PodStatus {
+  std::shared_ptr<const config::Pod> pod;
+  PodState state = PodState::waiting;
+  std::string reason;
+  uint64_t netns_cookie = 0;
+  uint16_t port = 0;
+  uint32_t worker = 0;
+  base::Duration latency{};  // from the sandbox process seen to the listener open
+};
+
+// What the owner does when pods come and go; called on the control thread.
+class EnrolmentEvents {
+ public:
+  virtual ~EnrolmentEvents() = default;
+  // Take the listeners; returns the worker's index. Accepting must begin at once.
+  virtual uint32_t enrolled(EnrolledPod pod) = 0;
+  // The pod's labels or annotations changed while it stays enrolled.
+  virtual void updated(std::shared_ptr<const config::Pod> pod) = 0;
+  // Stop accepting, end its connections, give back its sockets.
+  virtual void removed(const std::string& uid) = 0;
+};
+
+struct EnrolmentOptions {
+  // Folders below which pods' cgroups appear (.../kubepods or .../kubepods.slice). More than one on hybrid hosts.
+  std::vector<std::string> cgroup_roots;
+  std::string proc = "/proc";
+  uint64_t generation = 0;  // of this agent: its listeners' mark and its rows' owner
+  uint16_t first_port = 61000;
+};
+
+class Enrolment {
+ public:
+  Enrolment(EnrolmentOptions options, Maps& maps, EnrolmentEvents& events);
+  ~Enrolment();
+
+  // Begins watching. Fails if no root can be watched and none can appear.
+  base::Result<void> start();
+  // The inotify descriptor; call on_readable() when it polls readable.
+  int fd() const;
+  void on_readable(base::Instant now);
+  // The pods of this node (Snapshot::pods). Enrols, refuses and removes accordingly.
+  void want(std::span<const std::shared_ptr<const config::Pod>> pods, base::Instant now);
+  // Retries failures with backoff, notices namespaces that died; call at least once a second.
+  void tick(base::Instant now);
+  // Takes every row of this agent out of `pods`, so that no connect() is diverted any more.
+  void withdraw();
+
+  std::vector<PodStatus> status() const;
+
+ private:
+  class State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace weir::interception

@@ -1,0 +1,68 @@
+// Typed access to the pinned BPF maps (bpf_abi.h). The agent gets them from
+// Programs; weirctl opens the pins, also with the agent dead.
+#pragma once
+
+#include <sys/types.h>
+
+#include <array>
+#include <functional>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/address.h"
+#include "base/fd.h"
+#include "base/result.h"
+#include "weir/bpf_abi.h"
+
+namespace weir::interception {
+
+weir_address to_abi(const base::SocketAddress& address);
+base::SocketAddress from_abi(const weir_address& address);
+
+// One live diverted connection, seen from the application's socket.
+struct Flow {
+  uint64_t netns_cookie = 0;
+  base::SocketAddress source;       // the application's socket
+  base::SocketAddress destination;  // what it dialled
+  uint64_t diverted_ns = 0;         // CLOCK_MONOTONIC
+  uint32_t mode = 0;                // enum weir_mode
+};
+
+class Maps {
+ public:
+  // Opens the pins below `bpf_dir`/v<WEIR_ABI_VERSION>. Fails with a sentence that says what is missing.
+  static base::Result<Maps> open(const std::string& bpf_dir);
+
+  base::Result<void> set_service(const base::SocketAddress& vip, const weir_service& row);
+  base::Result<void> remove_service(const base::SocketAddress& vip);
+  base::Result<std::vector<std::pair<base::SocketAddress, weir_service>>> services() const;
+
+  base::Result<void> set_pod(uint64_t netns_cookie, const weir_pod& row);
+  base::Result<void> remove_pod(uint64_t netns_cookie);
+  base::Result<std::optional<weir_pod>> pod(uint64_t netns_cookie) const;
+  base::Result<std::vector<std::pair<uint64_t, weir_pod>>> pods() const;
+
+  base::Result<weir_config> config() const;
+  base::Result<void> set_config(const weir_config& config);
+
+  // Sums over the CPUs, indexed by enum weir_stat.
+  base::Result<std::array<uint64_t, WEIR_STAT_MAX>> stats() const;
+  base::Result<std::vector<Flow>> flows() const;
+  // Rows of the pending map: connections between SYN and accept. For leak checks.
+  base::Result<uint64_t> pending() const;
+
+  // Marks a socket of the agent (sk_storage by fd). Thread-safe, callable from workers.
+  base::Result<void> mark(int socket, weir_mark_kind kind, uint64_t generation) const;
+  // Where an accepted connection was going; nullopt: it was not diverted. Thread-safe.
+  std::optional<weir_original> original_destination(int accepted_socket) const;
+
+ private:
+  friend class Programs;
+  Maps() = default;
+  base::Fd services_, pods_, config_, stats_, pending_, original_, mark_;
+  std::string directory_;
+};
+
+}  // namespace weir::interception

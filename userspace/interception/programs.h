@@ -1,0 +1,42 @@
+// Programs loads bpf/weir.bpf.c, pins its maps and links below bpf_dir/v<ABI>,
+// and attaches it to a cgroup. Pinned links survive the agent: a later agent
+// swaps the programs behind them atomically (bpf_link__update_program).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "base/result.h"
+#include "interception/maps.h"
+
+namespace weir::interception {
+
+struct ProgramOptions {
+  std::string bpf_dir = "/sys/fs/bpf/weir";
+  std::string pods_cgroup;   // cgroup v2 folder whose sockets are looked at (kubepods)
+  std::string agent_cgroup;  // the agent's own; sockops is attached here too unless it lies below pods_cgroup
+};
+
+class Programs {
+ public:
+  // Loads the programs and creates or reuses the pinned maps. Needs CAP_BPF and CAP_NET_ADMIN.
+  static base::Result<Programs> load(const ProgramOptions& options);
+  // Attaches every program by a pinned link, or updates the program of the pinned link.
+  base::Result<void> attach();
+  // Removes links and maps from bpf_dir, whichever ABI version; the hooks are gone when it returns.
+  static base::Result<void> uninstall(const std::string& bpf_dir);
+
+  Maps& maps();
+
+  Programs(Programs&&) noexcept;
+  Programs& operator=(Programs&&) noexcept;
+  ~Programs();
+
+ private:
+  struct Loaded;
+  explicit Programs(std::unique_ptr<Loaded> loaded);
+  std::unique_ptr<Loaded> loaded_;
+};
+
+}  // namespace weir::interception
