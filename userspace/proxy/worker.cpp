@@ -3,7 +3,6 @@
 #include <pthread.h>
 
 #include <cerrno>
-#include <future>
 #include <random>
 
 #include "proxy/inbound.h"
@@ -164,12 +163,16 @@ void Worker::accepted(Source& source, base::Fd socket) {
   adopt(std::make_unique<Inbound>(*this, source, std::move(connection), Dialled{*destination, client}));
 }
 
-void Worker::set_snapshot(std::shared_ptr<const config::Snapshot> snapshot) {
-  reactor_->post([this, snapshot = std::move(snapshot)]() mutable {
+std::future<void> Worker::set_snapshot(std::shared_ptr<const config::Snapshot> snapshot) {
+  auto applied = std::make_shared<std::promise<void>>();
+  std::future<void> future = applied->get_future();
+  reactor_->post([this, applied, snapshot = std::move(snapshot)]() mutable {
     snapshots_.emplace_back(std::move(snapshot));
     recorder_.snapshot_changed();
     for (auto& [uid, source] : sources_) source->snapshot_changed(this->snapshot());
+    applied->set_value();
   });
+  return future;
 }
 
 void Worker::add_source(interception::EnrolledPod pod) {

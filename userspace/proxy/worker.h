@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <functional>
+#include <future>
 #include <list>
 #include <memory>
 #include <optional>
@@ -59,7 +60,8 @@ class Worker {
   ~Worker();  // stops and joins
 
   // Thread-safe; carried out by the worker soon, in the order given.
-  void set_snapshot(std::shared_ptr<const config::Snapshot> snapshot);
+  // Ready when new requests go by the new Snapshot.
+  std::future<void> set_snapshot(std::shared_ptr<const config::Snapshot> snapshot);
   void add_source(interception::EnrolledPod pod);
   void update_source(std::shared_ptr<const config::Pod> pod);
   void remove_source(std::string uid);
