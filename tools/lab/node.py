@@ -85,7 +85,7 @@ class Lab:
         if not self.ipv6:
             settings = {k: v for k, v in settings.items() if k.startswith("ipv4")}
         # Where ClusterIPs without endpoints would go: the route makes them reach the DNAT rules' reject.
-        uplink = "ip link set lo up && ip link add uplink type dummy && ip link set uplink up && ip route add default dev uplink"
+        uplink = "ip link set lo up && ip link add uplink type veth peer name uplink-end && ip link set uplink up && ip link set uplink-end up && ip route add default dev uplink"
         if self.ipv6:
             uplink += " && ip -6 route add default dev uplink"
         script = uplink + "".join(f" && echo {v} > /proc/sys/net/{k}" for k, v in settings.items())
