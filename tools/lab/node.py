@@ -209,4 +209,6 @@ class Lab:
         state.release(self.name, lock)
         for pod in self.pods:
             pod.reap()
+        if self._node:
+            self._node.wait(5)
         atexit.unregister(self.close)
