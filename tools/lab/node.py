@@ -84,8 +84,9 @@ class Lab:
         }
         if not self.ipv6:
             settings = {k: v for k, v in settings.items() if k.startswith("ipv4")}
-        # Where ClusterIPs without endpoints would go: the route makes them reach the DNAT rules' reject.
-        uplink = "ip link set lo up && ip link add uplink type veth peer name uplink-end && ip link set uplink up && ip link set uplink-end up && ip route add default dev uplink"
+        # The way out of the node: without a route, what is dialled would not reach the DNAT rules' reject.
+        uplink = "ip link set lo up && ip link add uplink type veth peer name outside"
+        uplink += " && ip link set uplink up && ip link set outside up && ip route add default dev uplink"
         if self.ipv6:
             uplink += " && ip -6 route add default dev uplink"
         script = uplink + "".join(f" && echo {v} > /proc/sys/net/{k}" for k, v in settings.items())
@@ -207,6 +208,7 @@ class Lab:
         lock, self._lock = self._lock, None
         state.release(self.name, lock)
         for pod in self.pods:
-            for process in [*pod._processes, pod._sandbox]:
-                process.poll()
+            pod.reap()
+        if self._node:
+            self._node.wait(5)
         atexit.unregister(self.close)

@@ -2,8 +2,10 @@
 
 import secrets
 import shlex
+import socket
 import subprocess
 import sys
+import threading
 import uuid
 from pathlib import Path
 
@@ -29,6 +31,8 @@ class Pod:
         self._logs = 0
         self._processes: list[subprocess.Popen] = []
         self._sandbox: subprocess.Popen | None = None
+        self._factory: socket.socket | None = None
+        self._factory_lock = threading.Lock()
 
     @property
     def netns(self) -> str:
@@ -108,6 +112,40 @@ class Pod:
         """Starts one of tools/lab/apps with Debian's Python."""
         return self.popen(app_argv(script, *arguments), **kwargs)
 
+    def open_socket(self, family=socket.AF_INET) -> socket.socket:
+        """A TCP socket of the pod (its namespace, its cgroup) in the hands of this process."""
+        with self._factory_lock:
+            if self._factory is None:
+                self._factory, theirs = socket.socketpair()
+                with theirs:
+                    self.app("socket_factory.py", theirs.fileno(), pass_fds=[theirs.fileno()])
+                self._factory.settimeout(10)
+            self._factory.sendall(b"4" if family == socket.AF_INET else b"6")
+            _, descriptors, _, _ = socket.recv_fds(self._factory, 1, 1)
+        if not descriptors:
+            raise processes.CommandFailed(f"pod {self.name} opens no socket; its log is in {self.lab.folder / 'logs'}")
+        return socket.socket(fileno=descriptors[0])
+
+    def connect(self, address: str, port: int, timeout=5.0) -> socket.socket:
+        """A TCP connection from the pod."""
+        connection = self.open_socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+        connection.settimeout(timeout)
+        try:
+            connection.connect((address, port))
+        except OSError:
+            connection.close()
+            raise
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection
+
+    def listen(self, port: int, backlog=128) -> socket.socket:
+        """A TCP listener of the pod, on all its addresses."""
+        listener = self.open_socket(socket.AF_INET6 if self.ip6 else socket.AF_INET)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("::" if self.ip6 else "0.0.0.0", port))
+        listener.listen(backlog)
+        return listener
+
     def serve_greeter(self, *arguments, port=50051, timeout=20.0) -> subprocess.Popen:
         """Starts a greeter server in the pod and returns when it accepts connections."""
         process = self.start_greeter(*arguments, port=port)
@@ -146,11 +184,22 @@ class Pod:
 
     def remove(self) -> None:
         """Ends the pod as kubelet does: processes, network, cgroup, and the manifest last."""
+        cgroups.kill(self._container)
+        processes.run(["ip", "link", "delete", self._veth], netns=self.lab.netns)
         cgroups.remove(self.cgroup)
-        for process in [*self._processes, self._sandbox]:
-            process.wait(5)
+        self.reap()
         self.manifest.unlink(missing_ok=True)
         self.lab.forget(self)
+
+    def reap(self) -> None:
+        """Collects the processes, which have been killed, and what this process holds of theirs."""
+        if self._factory:
+            self._factory.close()
+        for process in [*self._processes, self._sandbox]:
+            process.wait(5)
+            for stream in (process.stdin, process.stdout, process.stderr):
+                if stream:
+                    stream.close()
 
 
 def app_argv(script: str, *arguments) -> list[str]:
