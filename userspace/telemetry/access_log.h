@@ -32,15 +32,15 @@ std::optional<LineFormat> parse_line_format(std::string_view text);  // "text", 
 struct AccessLogOptions {
   LogMode mode = LogMode::failed;
   LineFormat format = LineFormat::text;
-  std::string path = "/dev/stdout";                        // /dev/stdout and /dev/stderr are the process's own
-  std::map<std::string, LogMode, std::less<>> namespaces;  // of the source pod; others have `mode`
-  size_t queue = 4096;                                     // records between workers and the writer
-  size_t ring = 1024;                                      // records kept, and failures kept
+  std::string path = "/dev/stdout";                             // /dev/stdout and /dev/stderr are the process's own
+  std::map<std::string, LogMode, std::less<>> namespaces = {};  // of the source pod; others have `mode`
+  size_t queue = 4096;                                          // records between workers and the writer
+  size_t ring = 1024;                                           // records kept, and failures kept
 };
 
 struct LogFilter {
-  std::string pod;      // "name", "name.namespace" or "namespace/name" of either end; empty: any
-  std::string service;  // FQDN or its first label; empty: any
+  std::string pod = {};      // "name", "name.namespace" or "namespace/name" of either end; empty: any
+  std::string service = {};  // FQDN or its first label; empty: any
   bool failures = false;
   uint64_t after = 0;  // only records of a higher sequence number
 };

@@ -19,6 +19,7 @@ constexpr std::array<const char*, 17> kGrpcNames = {
 
 // Longer texts are cut: a request's headers may be large, a line may not.
 constexpr size_t kLongestText = 1024;
+constexpr size_t kUsualSize = 512;  // of all texts of a record
 
 int64_t milliseconds(base::Duration duration) {
   return std::chrono::duration_cast<std::chrono::milliseconds>(duration).count();
@@ -137,6 +138,7 @@ void LogRecord::fill_common(const config::Pod* source, const config::Service* di
 
 void LogRecord::fill(const Rpc& rpc, base::Duration unix_offset) {
   bytes_.clear();
+  bytes_.reserve(kUsualSize);
   set(method, rpc.method);
   set(path, rpc.path);
   set(authority, rpc.authority);
@@ -163,6 +165,7 @@ void LogRecord::fill(const Rpc& rpc, base::Duration unix_offset) {
 
 void LogRecord::fill(const TcpConnection& connection, base::Duration unix_offset) {
   bytes_.clear();
+  bytes_.reserve(kUsualSize);
   for (int i = method; i < source_namespace; ++i) set(static_cast<Text>(i), {});
   fill_common(connection.source, connection.service, connection.endpoint, connection.started, connection.ended,
               unix_offset);
