@@ -53,6 +53,13 @@ void remove_leftovers() {
   for (const auto& leftover : leftovers) remove_cgroup(leftover);
 }
 
+std::string own_cgroup() {
+  std::ifstream groups("/proc/self/cgroup");
+  for (std::string line; std::getline(groups, line);)
+    if (line.starts_with("0::")) return cgroup2_mount() + line.substr(3);
+  return cgroup2_mount();
+}
+
 void make_directory(const std::string& path) {
   if (mkdir(path.c_str(), 0755) != 0) throw std::runtime_error("mkdir " + path);
 }
@@ -88,13 +95,14 @@ Node::Node() {
   agent_cgroup_ = root_ + "/agent";
   bpf_dir_ = "/sys/fs/bpf/" + name;
   for (const std::string& path : {root_, pods_cgroup_, agent_cgroup_}) make_directory(path);
+  previous_cgroup_ = own_cgroup();
   join(agent_cgroup_, getpid());
 }
 
 Node::~Node() {
   if (auto removed = interception::Programs::uninstall(bpf_dir_); !removed)
     std::fprintf(stderr, "uninstall: %s\n", removed.error().message.c_str());
-  join(cgroup2_mount(), getpid());
+  join(previous_cgroup_, getpid());
   remove_cgroup(root_);
 }
 

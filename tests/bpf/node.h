@@ -36,6 +36,7 @@ class Node {
 
  private:
   std::string root_, pods_cgroup_, agent_cgroup_, bpf_dir_;
+  std::string previous_cgroup_;  // of this process, which is in agent_cgroup_ as long as the node lives
 };
 
 }  // namespace weir::bpf_test
