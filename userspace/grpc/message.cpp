@@ -19,9 +19,11 @@ int hex_value(char c) {
 std::string percent_encode(std::string_view text) {
   std::string out;
   out.reserve(text.size());
-  for (const char c : text) {
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
     const auto byte = static_cast<uint8_t>(c);
-    if (byte >= 0x20 && byte <= 0x7e && c != '%') {
+    const bool space_at_end = c == ' ' && (i == 0 || i + 1 == text.size());
+    if (byte >= 0x20 && byte <= 0x7e && c != '%' && !space_at_end) {
       out += c;
     } else {
       out += '%';

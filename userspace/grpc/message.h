@@ -10,7 +10,7 @@
 
 namespace weir::grpc {
 
-// Everything but printable ASCII, and '%', becomes %XX.
+// Everything but printable ASCII, '%', and spaces at the ends (field values have none) becomes %XX.
 std::string percent_encode(std::string_view text);
 // Sequences that are no %XX stay as they are: a broken message is better than none.
 std::string percent_decode(std::string_view text);

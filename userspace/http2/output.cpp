@@ -23,9 +23,13 @@ void Output::append(base::Slice slice) {
     commit(n);
     return;
   }
+  reference(std::move(slice));
+}
+
+void Output::reference(base::Slice slice) {
   seal();
+  appended_ += slice.size();
   queue_.push(std::move(slice));
-  appended_ += n;
 }
 
 void Output::seal() {

@@ -18,7 +18,7 @@ class Output {
   static constexpr size_t kChunkCapacity = pool::kLargestBlock - sizeof(base::Buffer);
   // Up to this size, copying a payload beside its frame header is cheaper than an iovec entry and a
   // counted reference, and frees the receive buffer at once (measured: see http2_bench).
-  static constexpr size_t kCopyLimit = 1024;
+  static constexpr size_t kCopyLimit = 2048;
 
   // `n` contiguous writable bytes, n <= kChunkCapacity; commit() what of them is used before anything else.
   uint8_t* reserve(size_t n);
@@ -26,7 +26,9 @@ class Output {
     used_ += n;
     appended_ += n;
   }
+  // Copies `slice` or references it, whichever is cheaper.
   void append(base::Slice slice);
+  void reference(base::Slice slice);
 
   // Bytes not written yet.
   size_t size() const { return appended_ - written_; }

@@ -6,10 +6,19 @@ namespace weir::http2 {
 
 void StreamTable::insert(uint32_t id, Stream* stream) {
   if ((count_ + 1) * 2 > slots_.size()) grow();
-  size_t i = home(id);
-  while (slots_[i].id != 0) i = next(i);
-  slots_[i] = Slot{id, stream};
+  place(Slot{id, stream});
   ++count_;
+}
+
+void StreamTable::place(Slot slot) {
+  size_t i = home(slot.id);
+  for (size_t steps = 0; slots_[i].id != 0; i = next(i), ++steps) {
+    if (const size_t here = distance(i); here < steps) {
+      std::swap(slot, slots_[i]);
+      steps = here;
+    }
+  }
+  slots_[i] = slot;
 }
 
 void StreamTable::erase(uint32_t id) {
@@ -20,11 +29,7 @@ void StreamTable::erase(uint32_t id) {
     hole = next(hole);
   }
   --count_;
-  // Moves back whatever a probe would no longer reach past the hole.
-  for (size_t i = next(hole); slots_[i].id != 0; i = next(i)) {
-    const size_t mask = slots_.size() - 1;
-    const size_t distance = (i - home(slots_[i].id)) & mask;
-    if (distance < ((i - hole) & mask)) continue;
+  for (size_t i = next(hole); slots_[i].id != 0 && distance(i) != 0; i = next(i)) {
     slots_[hole] = slots_[i];
     hole = i;
   }
@@ -35,10 +40,7 @@ void StreamTable::grow() {
   pool::Vector<Slot> old(slots_.empty() ? 8 : slots_.size() * 2);
   std::swap(old, slots_);
   for (const Slot& slot : old) {
-    if (slot.id == 0) continue;
-    size_t i = home(slot.id);
-    while (slots_[i].id != 0) i = next(i);
-    slots_[i] = slot;
+    if (slot.id != 0) place(slot);
   }
 }
 

@@ -1,5 +1,7 @@
-// Streams by id: open addressing over the ids' order of use. Ids grow by two, so streams that live at the same time
-// have neighbouring slots and a look-up is one probe unless long-lived streams lie in the way.
+// Streams by id: open addressing over the ids' order of use. Ids grow by two, so streams
+// that live at the same time have neighbouring slots and a look-up is one probe unless
+// long-lived streams lie in the way. Robin Hood order (whoever is farther from its place
+// goes first) lets an erase stop at the first stream that is in its place.
 #pragma once
 
 #include <cstddef>
@@ -15,9 +17,10 @@ class StreamTable {
  public:
   Stream* find(uint32_t id) const {
     if (slots_.empty()) return nullptr;
-    for (size_t i = home(id);; i = next(i)) {
-      if (slots_[i].id == id) return slots_[i].stream;
-      if (slots_[i].id == 0) return nullptr;
+    for (size_t i = home(id), steps = 0;; i = next(i), ++steps) {
+      const Slot& slot = slots_[i];
+      if (slot.id == id) return slot.stream;
+      if (slot.id == 0 || distance(i) < steps) return nullptr;
     }
   }
   // `id` is not 0 and not in the table.
@@ -31,7 +34,10 @@ class StreamTable {
     Stream* stream = nullptr;
   };
   size_t home(uint32_t id) const { return (id >> 1) & (slots_.size() - 1); }
+  // From the place where the stream in slot `i` would like to be.
+  size_t distance(size_t i) const { return (i - home(slots_[i].id)) & (slots_.size() - 1); }
   size_t next(size_t i) const { return (i + 1) & (slots_.size() - 1); }
+  void place(Slot slot);
   void grow();
 
   pool::Vector<Slot> slots_;  // a power of two of them, at most half full
