@@ -6,12 +6,9 @@
 #include <iostream>
 #include <thread>
 
-#include "admin/node_sources.h"
-#include "admin/server.h"
 #include "base/log.h"
 #include "control/node.h"
 #include "telemetry/access_log.h"
-#include "telemetry/metrics.h"
 
 namespace {
 
@@ -100,12 +97,43 @@ int fail(const base::Error& error) {
   return kExitFailure;
 }
 
+// The threads that exist from here on inherit the mask: the control thread alone takes these signals.
+void block_termination_signals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  signal(SIGPIPE, SIG_IGN);
+}
+
 int run_node(Flags flags) {
   const auto format = flags.log_format == "json" ? base::LogFormat::json : base::LogFormat::text;
+  block_termination_signals();
   if (auto logging = base::start_logging(flags.log_level, format); !logging) {
     std::cerr << "weir-agent: --log-level: " << logging.error().message << "\n";
     return kExitUsage;
   }
+  raise_descriptor_limit();
+
+  telemetry::AccessLogOptions log_options;
+  log_options.mode = *telemetry::parse_log_mode(flags.access_log);
+  log_options.format = *telemetry::parse_line_format(flags.access_log_format);
+  if (flags.access_log_path != "-") log_options.path = flags.access_log_path;
+  auto access_log = telemetry::AccessLog::open(log_options);
+  if (!access_log) return fail(access_log.error());
+  std::vector<std::unique_ptr<telemetry::Recorder>> recorders;
+  for (uint32_t i = 0; i < flags.node.workers; ++i)
+    recorders.push_back(std::make_unique<telemetry::Recorder>(**access_log));
+
+  flags.node.drain_timeout = std::chrono::milliseconds(flags.drain_timeout_ms);
+  auto node = control::Node::start(flags.node, recorders);
+  if (!node) return fail(node.error());
+
+  (*node)->run();
+  node->reset();
+  base::log::info("ended");
+  base::stop_logging();
   return 0;
 }
 
@@ -120,6 +148,25 @@ int uninstall(const std::string& bpf_dir) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app{"weir balances every RPC of this node's pods: the node agent"};
-  return 0;
+  CLI::App app{"weir balances every RPC of this node's pods"};
+  app.require_subcommand(1);
+  app.set_version_flag("--version", WEIR_VERSION);
+
+  Flags flags;
+  flags.node.workers = default_workers();
+  CLI::App& node = *app.add_subcommand("node", "Run the agent of this node");
+  node.set_config("--config", "", "File with these flags as key=value lines (TOML)");
+  add_node_flags(node, flags);
+
+  std::string bpf_dir = flags.node.bpf_dir;
+  CLI::App& remove = *app.add_subcommand("uninstall", "Take hooks, links and maps out of the kernel");
+  remove.add_option("--bpf-dir", bpf_dir, "Folder of bpffs with the pins")->envname("WEIR_BPF_DIR")->capture_default_str();
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    const int status = app.exit(error);
+    return status == 0 ? 0 : kExitUsage;
+  }
+  return node.parsed() ? run_node(flags) : uninstall(bpf_dir);
 }

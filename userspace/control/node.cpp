@@ -122,7 +122,8 @@ base::Result<void> Node::prepare(std::span<const std::unique_ptr<telemetry::Reco
   enrolment_options.cgroup_roots = cgroups->roots;
   enrolment_options.proc = options_.proc;
   enrolment_options.generation = generation_;
-  enrolment_ = std::make_unique<interception::Enrolment>(enrolment_options, maps(), *this);
+  enrolment_ = std::make_unique<interception::Enrolment>(enrolment_options, maps(),
+                                                           static_cast<interception::EnrolmentEvents&>(*this));
   if (auto watching = enrolment_->start(); !watching) return watching.error();
   enrolment_->want(snapshot_->pods, base::MonotonicClock::now());
   publish();
