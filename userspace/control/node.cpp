@@ -74,22 +74,27 @@ base::Result<void> Node::prepare(std::span<const std::unique_ptr<telemetry::Reco
   if (!signals_ || !wakeup_) return base::system_error("signalfd", errno);
 
   // 1. Configuration, as far as the files go.
-  directory_ = std::make_unique<kubernetes::ManifestDirectory>(options_.manifests, store_);
-  if (auto loaded = directory_->load(); !loaded) return loaded.error();
+  directory_ = std::make_unique<kubernetes::ManifestDirectory>(options_.manifests, &store_);
+  if (auto loaded = directory_->load(started_); !loaded) return loaded.error();
   translator_ = std::make_unique<kubernetes::Translator>(options_.cluster);
   snapshot_ = translator_->build(store_, nullptr);
   configured_ = base::MonotonicClock::now();
   log_new_findings(*snapshot_, nullptr);
 
   // 2. The programs, diverting nothing yet: `pods` holds no row of ours.
-  auto cgroups = interception::find_cgroups(options_.cgroup_roots, options_.proc);
+  auto cgroups = interception::find_cgroup_tree(options_.proc);
   if (!cgroups) return cgroups.error();
+  if (!options_.cgroup_roots.empty()) {
+    cgroups->roots = options_.cgroup_roots;
+    const bool in_v2 = options_.cgroup_roots.front().starts_with(cgroups->v2_mount + "/");
+    cgroups->pods_cgroup = in_v2 ? options_.cgroup_roots.front() : cgroups->v2_mount;
+  }
   auto programs = interception::Programs::load(
-      {options_.bpf_dir, cgroups->attach_to, cgroups->own});
+      {options_.bpf_dir, cgroups->pods_cgroup, cgroups->agent_cgroup});
   if (!programs) return programs.error();
   programs_ = std::make_unique<interception::Programs>(std::move(*programs));
   if (auto attached = programs_->attach(); !attached) return attached.error();
-  info("BPF programs attached at {}, pinned below {}", cgroups->attach_to, options_.bpf_dir);
+  info("BPF programs attached at {}, pinned below {}", cgroups->pods_cgroup, options_.bpf_dir);
   service_rows_ = std::make_unique<ServiceRows>(maps(), generation_);
   if (auto adopted = service_rows_->adopt(); !adopted) return adopted.error();
 
@@ -114,7 +119,7 @@ base::Result<void> Node::prepare(std::span<const std::unique_ptr<telemetry::Reco
 
   // 4. The pods.
   interception::EnrolmentOptions enrolment_options;
-  enrolment_options.cgroup_roots = cgroups->pod_roots;
+  enrolment_options.cgroup_roots = cgroups->roots;
   enrolment_options.proc = options_.proc;
   enrolment_options.generation = generation_;
   enrolment_ = std::make_unique<interception::Enrolment>(enrolment_options, maps(), *this);
@@ -132,7 +137,8 @@ void Node::run() {
                     {directory_->fd(), POLLIN, 0},
                     {enrolment_->fd(), POLLIN, 0}};
     const base::Instant before = base::MonotonicClock::now();
-    base::Duration wait = std::min<base::Duration>(next_tick - before, directory_->next_deadline() - before);
+    base::Duration wait = next_tick - before;
+    if (const auto due = directory_->next_deadline()) wait = std::min<base::Duration>(wait, *due - before);
     if (draining_) wait = std::min<base::Duration>(wait, kDrainPoll);
     const auto wait_ms = std::chrono::ceil<std::chrono::milliseconds>(std::max(wait, base::Duration(0)));
     poll(fds, std::size(fds), static_cast<int>(wait_ms.count()));
@@ -156,7 +162,7 @@ void Node::run() {
     }
     bool changed = false;
     if (fds[2].revents != 0) changed |= directory_->on_readable(now);
-    if (now >= directory_->next_deadline() || now >= next_tick) changed |= directory_->tick(now);
+    if (const auto due = directory_->next_deadline(); due && *due <= now) changed |= directory_->tick(now);
     if (changed) configure(now);
     if (fds[3].revents != 0 && !draining_) {
       enrolment_->on_readable(now);

@@ -4,7 +4,6 @@
 
 #include <cstdarg>
 #include <cstdio>
-#include <vector>
 
 namespace weir::interception {
 namespace {
@@ -40,8 +39,8 @@ std::string last_lines_of(const std::string& text, size_t count) {
   size_t end = text.find_last_not_of('\n');
   if (end == std::string::npos || count == 0) return "";
   size_t begin = end + 1;
-  while (count-- > 0 && begin != 0) {
-    begin = text.rfind('\n', begin - 1);
+  for (; count > 0; --count) {
+    begin = begin == 0 ? std::string::npos : text.rfind('\n', begin - 1);
     if (begin == std::string::npos) return text.substr(0, end + 1);
   }
   return text.substr(begin + 1, end - begin);

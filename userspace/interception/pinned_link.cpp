@@ -26,14 +26,15 @@ std::optional<bpf_link_info> info_of(int link) {
   return info;
 }
 
-std::string program_name_of(int link) {
+// The kernel keeps the first 15 characters of a program's name.
+bool runs(int link, const bpf_program* program) {
   auto info = info_of(link);
-  if (!info) return "";
-  base::Fd program(bpf_prog_get_fd_by_id(info->prog_id));
+  if (!info) return false;
+  base::Fd running(bpf_prog_get_fd_by_id(info->prog_id));
   bpf_prog_info description{};
   uint32_t size = sizeof description;
-  if (!program || bpf_obj_get_info_by_fd(program.get(), &description, &size) != 0) return "";
-  return description.name;
+  return running && bpf_obj_get_info_by_fd(running.get(), &description, &size) == 0 &&
+         std::string_view(bpf_program__name(program)).substr(0, BPF_OBJ_NAME_LEN - 1) == description.name;
 }
 
 // Whether the pin holds a link of the same program (the kernel itself would take connect6 for connect4) whose target
@@ -43,7 +44,7 @@ base::Fd open_link(const std::string& pin, const bpf_program* program, SameTarge
   base::Fd link(bpf_obj_get(pin.c_str()));
   if (!link) return link;
   auto info = info_of(link.get());
-  if (!info || !is_same(*info) || program_name_of(link.get()) != bpf_program__name(program)) return base::Fd();
+  if (!info || !is_same(*info) || !runs(link.get(), program)) return base::Fd();
   return link;
 }
 

@@ -17,6 +17,9 @@ constexpr size_t kReplayCap = 64 * 1024;
 // is lost by it (gRFC A6), and twice as Istio's default retry policy does.
 constexpr uint32_t kMaxRefusals = 3;
 
+// Beyond this a deadline is none; it keeps instants far from overflowing.
+constexpr base::Duration kLongestTimeout = std::chrono::hours(24 * 365);
+
 bool is_grpc(const http::Headers& request) { return request.get("content-type").starts_with("application/grpc"); }
 
 int parse_number(std::string_view text, int otherwise) {
@@ -49,7 +52,7 @@ void Exchange::begin(Downstream& downstream, http::Stream& stream) {
   tried_count_ = 0;
   refusals_ = 0;
   response_started_ = response_ended_ = false;
-  timeout_ = {};
+  timeout_.reset();
   request_messages_ = {};
   response_messages_ = {};
   record_ = {};
@@ -66,8 +69,8 @@ void Exchange::on_request(http::Headers& headers, bool end_stream) {
   record_.details = "via_upstream";
   if (const auto timeout = request_.find("grpc-timeout")) {
     if (const auto parsed = grpc::parse_timeout(*timeout)) {
-      timeout_ = *parsed;
-      worker_.reactor().timers().schedule(deadline_, record_.started + timeout_);
+      timeout_ = std::min(*parsed, kLongestTimeout);
+      worker_.reactor().timers().schedule(deadline_, record_.started + *timeout_);
     }
   }
 
@@ -117,11 +120,9 @@ void Exchange::send_request(Upstream& upstream) {
   record_.upstream_local = upstream.local_address();
   record_.flags = {};
   attempt_sent_ = 0;
-  if (timeout_ != base::Duration::zero()) {
-    const base::Duration spent = worker_.reactor().now() - record_.started;
-    if (spent > base::Duration::zero())
-      request_.set("grpc-timeout", grpc::format_timeout(std::max(timeout_ - spent, base::Duration(1))).view());
-  }
+  // Within the turn in which the request came, its grpc-timeout is still true as it stands.
+  if (const base::Duration spent = worker_.reactor().now() - record_.started; timeout_ && spent > base::Duration::zero())
+    request_.set("grpc-timeout", grpc::TimeoutText(std::max(*timeout_ - spent, base::Duration(1))).view());
   const bool body = !kept_.empty() || has_request_trailers_ || !request_ended_;
   up_->send_headers(request_, !body);
   for (size_t i = 0; i < kept_.size() && up_; ++i) {
@@ -150,7 +151,7 @@ void Exchange::request_bytes_left(size_t bytes) {
 void Exchange::on_request_data(base::Slice data, bool end_stream) {
   request_ended_ = end_stream;
   record_.bytes_received += data.size();
-  request_messages_.feed(data.bytes());
+  request_messages_.add(data.bytes());
   if (response_ended_) return down_->consume(data.size());  // answered already: not wanted any more
   if (replayable_ || !up_) {
     kept_bytes_ += data.size();
@@ -189,7 +190,7 @@ void Exchange::on_response(http::Headers& headers, bool end_stream) {
 
 void Exchange::on_response_data(base::Slice data, bool end_stream) {
   record_.bytes_sent += data.size();
-  response_messages_.feed(data.bytes());
+  response_messages_.add(data.bytes());
   const size_t sent = down_->send_data(std::move(data), end_stream);
   if (sent > 0) up_->consume(sent);
   if (end_stream) response_complete();
@@ -325,8 +326,8 @@ void Exchange::finish() {
   record_.request_id = request_.get("x-request-id");
   record_.forwarded_for = request_.get("x-forwarded-for");
   record_.failure = failure_;
-  record_.request_messages = request_messages_.messages();
-  record_.response_messages = response_messages_.messages();
+  record_.request_messages = request_messages_.complete();
+  record_.response_messages = response_messages_.complete();
   record_.source = &downstream_->source().pod();
   record_.service = service_;
   record_.cluster = port_ ? port_->cluster.get() : nullptr;

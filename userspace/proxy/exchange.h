@@ -115,7 +115,7 @@ class Exchange final : private Waiter {
   bool active_ = false;  // between begin() and finish()
   bool response_started_ = false;
   bool response_ended_ = false;
-  base::Duration timeout_{};  // grpc-timeout; zero: none
+  std::optional<base::Duration> timeout_;  // grpc-timeout
   io::MemberTimer<Exchange, &Exchange::deadline_passed> deadline_{*this};
 
   grpc::MessageCounter request_messages_, response_messages_;

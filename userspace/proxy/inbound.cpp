@@ -1,6 +1,6 @@
 #include "proxy/inbound.h"
 
-#include "detection/detection.h"
+#include "detection/classify.h"
 #include "proxy/tcp_relay.h"
 #include "proxy/worker.h"
 
@@ -33,10 +33,10 @@ void Inbound::on_received(base::Slice bytes) {
     bytes = base::Slice::copy_of(bytes_of(seen_));
   }
   switch (detection::classify(bytes.bytes())) {
-    case detection::Verdict::need_more:
+    case detection::Protocol::need_more:
       seen_.assign(reinterpret_cast<const char*>(bytes.data()), bytes.size());
       return socket_->receive_once();
-    case detection::Verdict::http2:
+    case detection::Protocol::http2:
       return become_downstream(bytes);
     default:
       return become_relay(bytes, false);

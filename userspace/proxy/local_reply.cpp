@@ -21,8 +21,8 @@ class Number {
 };
 
 void add_grpc_fields(const LocalReply& reply, http::Headers& out) {
-  out.add("grpc-status", Number(static_cast<size_t>(reply.grpc_status)).view());
-  if (!reply.message.empty()) out.add("grpc-message", grpc::encode_message(reply.message));
+  out.add("grpc-status", grpc::number(reply.grpc_status));
+  if (!reply.message.empty()) out.add("grpc-message", grpc::percent_encode(reply.message));
 }
 
 }  // namespace
