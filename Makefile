@@ -60,7 +60,7 @@ tsan: build/tsan/CMakeCache.txt ## Unit tests under ThreadSanitizer
 
 bpf-test: build/release/CMakeCache.txt ## BPF programs, by real connect() calls in a cgroup of their own
 	@tools/suite build-release -- cmake --build --preset release --parallel $(JOBS)
-	@tools/suite bpf --ctest build/release '^bpf/'
+	@tools/suite bpf --limit 300 -- build/release/tests/bpf/bpf_test --gtest_brief=1 --gtest_output=xml:build/reports/bpf.xml
 
 tools-test: ## Tests of the tools themselves (setup, check_layers, manifests)
 	@tools/suite tools -- $(PYTEST) tests/tools --junitxml build/reports/tools.xml $(PYTEST_ARGS)
@@ -74,8 +74,8 @@ conformance: build ## h2spec and grpc-go's interop suite through the diverted pa
 	@tools/suite conformance -- $(PYTEST) tests/conformance --junitxml build/reports/conformance.xml $(PYTEST_ARGS)
 
 fuzz: build/fuzz/CMakeCache.txt ## Each fuzz target for FUZZ_SECONDS (60)
-	@tools/suite build-fuzz -- cmake --build --preset fuzz --parallel $(JOBS) --target fuzz_targets
-	@tools/suite fuzz -- tools/run_fuzz build/fuzz/tests/fuzz $(FUZZ_SECONDS)
+	@tools/suite build-fuzz -- cmake --build --preset fuzz --parallel $(JOBS) --target $$(tools/run_fuzz build/fuzz --list)
+	@tools/suite fuzz -- tools/run_fuzz build/fuzz $(FUZZ_SECONDS)
 
 format: ## Format the sources with clang-format
 	@clang-format-14 -i $(SOURCES)

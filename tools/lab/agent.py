@@ -106,6 +106,10 @@ class Agent:
         """SIGTERM: drain and end."""
         return processes.stop(self._process, timeout)
 
+    def signal_stop(self) -> None:
+        """SIGTERM, without waiting for the end."""
+        self._process.send_signal(signal.SIGTERM)
+
     def kill(self) -> None:
         """SIGKILL; returns when the process is gone."""
         self._process.send_signal(signal.SIGKILL)
@@ -134,12 +138,27 @@ class Agent:
 
     def metric(self, name: str, **labels) -> float:
         """The sum of a metric's series that carry the labels."""
-        return sum(value for n, series, value in parse_metrics(self.metrics()) if n == name and labels.items() <= series.items())
+        return sum(value for n, series, value in self.samples() if n == name and labels.items() <= series.items())
+
+    def samples(self) -> list:
+        """(name, labels, value) of every sample of the metrics port."""
+        return list(parse_metrics(self.metrics()))
+
+    def active_rpcs(self) -> int:
+        return int(self.metric("weir_active_rpcs"))
 
     def weirctl(self, *arguments) -> str:
         return processes.run(
             [str(binary("weirctl")), "--run-dir", str(self.run_dir), "--bpf-dir", str(self.lab.bpf_dir), *arguments]
         ).stdout
+
+    def bpf(self, table: str) -> list:
+        """The rows of `weirctl bpf TABLE`."""
+        return json.loads(self.weirctl("bpf", table, "-o", "json"))
+
+    def bpf_stat(self, name: str) -> int:
+        """A counter of the BPF programs."""
+        return next(row["value"] for row in self.bpf("stats") if row["name"] == name)
 
     def descriptors(self) -> int:
         return len(os.listdir(f"/proc/{self.pid}/fd"))
