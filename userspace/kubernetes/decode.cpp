@@ -11,6 +11,9 @@ namespace {
 
 using nlohmann::json;
 
+// Of one file.
+constexpr size_t kMaxFindings = 1000;
+
 struct KnownKind {
   Kind kind;
   std::string_view group;
@@ -165,6 +168,12 @@ SourceContents read_manifest(std::string_view text, const std::string& file) {
   contents.complete = parsed.complete;
   contents.findings = std::move(parsed.findings);
   for (const Document& document : parsed.documents) decode(document, file, contents);
+  if (contents.findings.size() > kMaxFindings) {
+    size_t more = contents.findings.size() - kMaxFindings;
+    contents.findings.resize(kMaxFindings);
+    contents.findings.push_back(
+        finding(Code::limit_exceeded, {file, 0}, {}, std::to_string(more) + " more findings in this file"));
+  }
   return contents;
 }
 

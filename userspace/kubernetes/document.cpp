@@ -46,6 +46,13 @@ bool is_separator(std::string_view line) {
   return line.size() == 3 || line[3] == ' ' || line[3] == '\t' || line[3] == '\r';
 }
 
+// yaml-cpp's messages do not say that a tab is the cause. `line` counts from 0.
+bool indented_by_tab(std::string_view text, int line) {
+  for (; line > 0 && !text.empty(); --line) text.remove_prefix(std::min(text.find('\n'), text.size() - 1) + 1);
+  size_t indentation = text.find_first_not_of(" \t");
+  return text.substr(0, indentation).find('\t') != std::string_view::npos;
+}
+
 class FileReader {
  public:
   FileReader(const std::string& file, Documents* out) : file_(file), out_(out) {}
@@ -91,14 +98,17 @@ class FileReader {
       return;
     }
     TreeBuilder builder(&budget_);
-    finish(builder, build_yaml(text, first_line, builder));
+    bool went_well = build_yaml(text, first_line, builder);
+    std::string fix;
+    if (!went_well && indented_by_tab(text, builder.error()->line - first_line)) {
+      fix = "indent with spaces: YAML does not allow tabs";
+    }
+    finish(builder, went_well, std::move(fix));
   }
 
-  void finish(TreeBuilder& builder, bool went_well) {
+  void finish(TreeBuilder& builder, bool went_well, std::string fix = {}) {
     if (!went_well) {
-      const BuildError error = builder.error().value_or(BuildError{Code::malformed, 0, "not well-formed"});
-      std::string fix;
-      if (error.message.find("illegal tab") != std::string::npos) fix = "indent with spaces: YAML does not allow tabs";
+      const BuildError& error = *builder.error();
       if (error.code == Code::limit_exceeded) fix = "split the file";
       report(error.code, error.line, error.message, std::move(fix));
       return;

@@ -13,7 +13,7 @@ namespace weir::kubernetes {
 
 struct ClusterSettings {
   std::string cluster_domain = "cluster.local";
-  std::string node_name;           // empty: every pod counts as this node's
+  std::string node_name{};         // empty: every pod counts as this node's
   bool divert_undeclared = false;  // whether ports in mode detect are diverted
 };
 

@@ -38,6 +38,9 @@ config::Finding about(Code code, const Service& service, int line, std::string m
   return finding(code, origin, key.to_string(), std::move(message), std::move(fix));
 }
 
+// Or will have one, once the API server has assigned it.
+bool has_vip(const Service& service) { return !service.headless && service.type != ServiceType::external_name; }
+
 std::string port_text(const ServicePort& port) {
   return "port " + std::to_string(port.port) + (port.name.empty() ? "" : " " + shown(port.name));
 }
@@ -69,8 +72,7 @@ void report_settings(const Service& service, const Slices& slices, const Cluster
                              "endpoints of all nodes",
                              "set the agent's node name"));
   }
-  bool may_have_ip = !service.headless && service.type != ServiceType::external_name;
-  if (may_have_ip && service.cluster_ips.empty()) {
+  if (has_vip(service) && service.cluster_ips.empty()) {
     findings.push_back(about(Code::no_cluster_ip, service, 0,
                              "has no clusterIP, so there is no address whose connections could be diverted",
                              "in a cluster the API server assigns one; in a file write spec.clusterIP"));
@@ -79,7 +81,7 @@ void report_settings(const Service& service, const Slices& slices, const Cluster
 
 void report_port(const Service& service, const ServicePort& port, const config::ServicePort& result,
                  const Slices& slices, std::vector<config::Finding>& findings) {
-  if (service.cluster_ips.empty() || result.protocol == config::Protocol::not_tcp) return;
+  if (!has_vip(service) || result.protocol == config::Protocol::not_tcp) return;
   if (result.protocol == config::Protocol::unknown) {
     std::string meanwhile = result.divert_undeclared ? "it is detected from the first bytes of each connection"
                                                      : "its connections are not diverted";
