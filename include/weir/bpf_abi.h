@@ -11,6 +11,8 @@
 #ifndef WEIR_BPF_ABI_H
 #define WEIR_BPF_ABI_H
 
+/* clang-format off: kernel style, as in bpf/ */
+
 #ifndef __BPF__
 #include <stdint.h>
 typedef uint8_t __weir_u8;
@@ -40,12 +42,12 @@ enum weir_mode {
 	WEIR_MODE_TCP = 3,
 };
 
-/* An address and port, IPv4 as v4-mapped IPv6. */
+/* An address and port, IPv4 as v4-mapped IPv6. Aligned so that BPF may copy it by words. */
 struct weir_address {
 	__weir_u8 ip[16];	/* network order */
 	__weir_u16 port_be;
 	__weir_u8 pad[6];
-};
+} __attribute__((aligned(8)));
 WEIR_ASSERT_SIZE(weir_address, 24);
 
 /* map `services`: weir_address -> weir_service */
@@ -84,15 +86,30 @@ struct weir_config {
 WEIR_ASSERT_SIZE(weir_config, 8);
 #define WEIR_CONFIG_BYPASS (1u << 0)	/* the global brake */
 
-/* sk_storage `original`: on a diverted client socket and on the accepted socket */
+/* Which end of a diverted connection a socket is; only the client's addresses are dressed up. */
+enum weir_role {
+	WEIR_ROLE_CLIENT = 1,	/* the application's socket */
+	WEIR_ROLE_ACCEPTED = 2,	/* the agent's */
+};
+
+/* sk_storage `original`: on a diverted client socket and on the accepted socket; value of `pending` in between */
 struct weir_original {
-	struct weir_address destination;
+	struct weir_address destination;	/* what the application dialled */
+	struct weir_address source;	/* what the application sees as its own address; port 0 until the SYN */
 	__weir_u64 netns_cookie;
 	__weir_u64 diverted_ns;	/* bpf_ktime */
 	__weir_u32 mode;	/* enum weir_mode at the time of connect() */
-	__weir_u32 pad;
+	__weir_u32 role;	/* enum weir_role */
 };
-WEIR_ASSERT_SIZE(weir_original, 48);
+WEIR_ASSERT_SIZE(weir_original, 72);
+
+/* map `pending`: weir_connection -> weir_original, from the SYN until the agent's end is established */
+struct weir_connection {
+	__weir_u64 netns_cookie;
+	struct weir_address client;	/* as on the wire: the application's end */
+	struct weir_address listener;	/* the agent's end */
+};
+WEIR_ASSERT_SIZE(weir_connection, 56);
 
 /* sk_storage `mark`: on sockets of the agent */
 struct weir_mark {

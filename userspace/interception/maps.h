@@ -24,7 +24,7 @@ base::SocketAddress from_abi(const weir_address& address);
 // One live diverted connection, seen from the application's socket.
 struct Flow {
   uint64_t netns_cookie = 0;
-  base::SocketAddress source;       // the application's socket
+  base::SocketAddress source;       // the application's socket, as getsockname shows it there
   base::SocketAddress destination;  // what it dialled
   uint64_t diverted_ns = 0;         // CLOCK_MONOTONIC
   uint32_t mode = 0;                // enum weir_mode
@@ -49,17 +49,18 @@ class Maps {
 
   // Sums over the CPUs, indexed by enum weir_stat.
   base::Result<std::array<uint64_t, WEIR_STAT_MAX>> stats() const;
+  // Live diverted connections: the applications' sockets, whether an agent lives or not.
   base::Result<std::vector<Flow>> flows() const;
   // Rows of the pending map: connections between SYN and accept. For leak checks.
   base::Result<uint64_t> pending() const;
 
-  // Marks a socket of the agent (sk_storage by fd). Thread-safe, callable from workers.
+  // Marks a socket of the agent (sk_storage by fd): a listener before its pod's row appears, an upstream socket
+  // before its connect(). Thread-safe, callable from workers.
   base::Result<void> mark(int socket, weir_mark_kind kind, uint64_t generation) const;
   // Where an accepted connection was going; nullopt: it was not diverted. Thread-safe.
   std::optional<weir_original> original_destination(int accepted_socket) const;
 
  private:
-  friend class Programs;
   Maps() = default;
   base::Fd services_, pods_, config_, stats_, pending_, original_, mark_;
   std::string directory_;

@@ -1,6 +1,6 @@
 // A pod's network namespace, held by a descriptor. Sockets are opened inside it
 // by entering it for the length of one socket() call (setns affects the calling
-// thread only) and coming back. Thread-safe.
+// thread only) and coming back. Thread-safe. Needs CAP_SYS_ADMIN.
 #pragma once
 
 #include <cstdint>

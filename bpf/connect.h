@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
+/*
+ * The connect() hooks: may this connection go to the agent, and can the agent
+ * take it now? Whenever the answer is not a clear yes, the address is left alone
+ * and the connection goes the plain kube-proxy way. Only a pod that asks for it
+ * (WEIR_POD_FAIL_CLOSED) is refused instead.
+ */
+#ifndef WEIR_CONNECT_H
+#define WEIR_CONNECT_H
+
+#include <linux/in.h>
+
+#include "address.h"
+
+enum weir_verdict {
+	WEIR_REFUSE = 0, /* what a connect hook returns */
+	WEIR_PASS = 1,
+	WEIR_DIVERT = 2,
+};
+
+/* A worker that gave no sign of life for so long is taken for hung. */
+const volatile __u64 weir_heartbeat_limit_ns = 1000000000ull;
+
+static __always_inline int weir_without_agent(const struct weir_pod *pod, enum weir_stat reason)
+{
+	if (!(pod->flags & WEIR_POD_FAIL_CLOSED)) {
+		weir_count(reason);
+		return WEIR_PASS;
+	}
+	weir_count(WEIR_STAT_REFUSED);
+	bpf_set_retval(-ECONNREFUSED);
+	return WEIR_REFUSE;
+}
+
+static __always_inline bool weir_braked(const struct weir_pod *pod, const struct weir_service *service)
+{
+	__u32 zero = 0;
+	struct weir_config *global = bpf_map_lookup_elem(&config, &zero);
+
+	return (global && global->flags & WEIR_CONFIG_BYPASS) || pod->flags & WEIR_POD_BYPASS ||
+	       service->flags & WEIR_SERVICE_BYPASS;
+}
+
+static __always_inline bool weir_excluded(const struct weir_pod *pod, __u16 port_be)
+{
+#pragma unroll
+	for (int i = 0; i < WEIR_MAX_EXCLUDED_PORTS; i++) {
+		if (!pod->excluded_ports_be[i])
+			return false;
+		if (pod->excluded_ports_be[i] == port_be)
+			return true;
+	}
+	return false;
+}
+
+/* Why this connection is not to be diverted even with a healthy agent; WEIR_STAT_DIVERTED: no reason. */
+static __always_inline enum weir_stat weir_exempt(struct bpf_sock *sk, const struct weir_pod *pod,
+						  const struct weir_service *service, const struct weir_address *to)
+{
+	if (weir_braked(pod, service))
+		return WEIR_STAT_BYPASS_BRAKE;
+	if (weir_excluded(pod, to->port_be))
+		return WEIR_STAT_BYPASS_EXCLUDED;
+	if (sk->bound_dev_if) /* a connection to loopback through eth0 would hang */
+		return WEIR_STAT_BYPASS_DEVICE;
+	if (bpf_skc_to_mptcp_sock(sk)) /* the hook sees the subflow, whose protocol is TCP */
+		return WEIR_STAT_BYPASS_MPTCP;
+	if (pod->flags & WEIR_POD_OBSERVE)
+		return WEIR_STAT_OBSERVED;
+	return WEIR_STAT_DIVERTED;
+}
+
+/*
+ * An open port alone proves nothing: the pod may listen there itself once the
+ * agent is dead. Only the agent can mark a socket, and only its current
+ * generation counts. A full queue would make the client hang, then time out.
+ */
+static __always_inline enum weir_stat weir_check_listener(struct bpf_sock *sk, const struct weir_pod *pod)
+{
+	struct weir_mark *found;
+	struct sock *listener;
+
+	if (sk->state != BPF_TCP_LISTEN)
+		return WEIR_STAT_BYPASS_NO_LISTENER;
+	found = bpf_sk_storage_get(&mark, sk, 0, 0);
+	if (!found || found->kind != WEIR_MARK_LISTENER || found->generation != pod->generation)
+		return WEIR_STAT_BYPASS_NO_LISTENER;
+	listener = (struct sock *)bpf_skc_to_tcp_sock(sk);
+	if (!listener)
+		return WEIR_STAT_BYPASS_ERROR;
+	if (listener->sk_ack_backlog >= listener->sk_max_ack_backlog)
+		return WEIR_STAT_BYPASS_BACKLOG;
+	return WEIR_STAT_DIVERTED;
+}
+
+/* Asks the kernel itself, so that the very next connect() after the agent's death is right. */
+static __always_inline enum weir_stat weir_agent_ready(struct bpf_sock_addr *ctx, const struct weir_pod *pod,
+						       bool native6)
+{
+	struct bpf_sock_tuple tuple = {};
+	enum weir_stat verdict;
+	struct bpf_sock *sk;
+
+	if (pod->heartbeat_ns && (__s64)(bpf_ktime_get_ns() - pod->heartbeat_ns) > (__s64)weir_heartbeat_limit_ns)
+		return WEIR_STAT_BYPASS_STALE;
+	if (native6) {
+		if (!(pod->flags & WEIR_POD_IPV6))
+			return WEIR_STAT_BYPASS_NO_LISTENER;
+		tuple.ipv6.daddr[3] = bpf_htonl(1);
+		tuple.ipv6.dport = pod->listener_port_be;
+		sk = bpf_sk_lookup_tcp(ctx, &tuple, sizeof(tuple.ipv6), BPF_F_CURRENT_NETNS, 0);
+	} else {
+		tuple.ipv4.daddr = WEIR_LOOPBACK4;
+		tuple.ipv4.dport = pod->listener_port_be;
+		sk = bpf_sk_lookup_tcp(ctx, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
+	}
+	if (!sk)
+		return WEIR_STAT_BYPASS_NO_LISTENER;
+	verdict = weir_check_listener(sk, pod);
+	bpf_sk_release(sk);
+	return verdict;
+}
+
+/* The port of the source is not known before the SYN: sockops adds it. */
+static __always_inline bool weir_remember(struct bpf_sock *sk, const struct weir_address *to, __u64 netns_cookie,
+					  const struct weir_pod *pod, __u32 mode)
+{
+	struct weir_original *row = bpf_sk_storage_get(&original, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	const __u32 *ip4 = (const __u32 *)pod->pod_ip4, *ip6 = (const __u32 *)pod->pod_ip6;
+
+	if (!row)
+		return false;
+	row->destination = *to;
+	if (!weir_is_mapped(to))
+		weir_set_words(&row->source, ip6[0], ip6[1], ip6[2], ip6[3]);
+	else if (*ip4)
+		weir_set_words(&row->source, 0, 0, WEIR_MAPPED_PREFIX, *ip4);
+	row->netns_cookie = netns_cookie;
+	row->diverted_ns = bpf_ktime_get_ns();
+	row->mode = mode;
+	row->role = WEIR_ROLE_CLIENT;
+	return true;
+}
+
+static __always_inline bool weir_is_upstream(struct bpf_sock *sk)
+{
+	struct weir_mark *found = bpf_sk_storage_get(&mark, sk, 0, 0);
+
+	return found && found->kind == WEIR_MARK_UPSTREAM;
+}
+
+static __always_inline int weir_decide(struct bpf_sock_addr *ctx, const struct weir_address *to, __u16 *port_be)
+{
+	struct bpf_sock *sk = ctx->sk;
+	struct weir_service *service;
+	enum weir_stat reason;
+	struct weir_pod *pod;
+	__u64 netns_cookie;
+
+	if (!sk || ctx->protocol != IPPROTO_TCP)
+		return WEIR_PASS;
+	/* A diverted connect() that failed may be followed by a direct one on the same socket. */
+	bpf_sk_storage_delete(&original, sk);
+	netns_cookie = bpf_get_netns_cookie(ctx);
+	pod = bpf_map_lookup_elem(&pods, &netns_cookie);
+	if (!pod || weir_is_loopback(to))
+		return WEIR_PASS;
+	service = bpf_map_lookup_elem(&services, to);
+	if (!service || service->mode == WEIR_MODE_NONE || weir_is_upstream(sk))
+		return WEIR_PASS;
+	reason = weir_exempt(sk, pod, service, to);
+	if (reason != WEIR_STAT_DIVERTED) {
+		weir_count(reason);
+		return WEIR_PASS;
+	}
+	reason = weir_agent_ready(ctx, pod, !weir_is_mapped(to));
+	if (reason != WEIR_STAT_DIVERTED)
+		return weir_without_agent(pod, reason);
+	if (!weir_remember(sk, to, netns_cookie, pod, service->mode))
+		return weir_without_agent(pod, WEIR_STAT_BYPASS_ERROR);
+	weir_count(WEIR_STAT_DIVERTED);
+	*port_be = pod->listener_port_be;
+	return WEIR_DIVERT;
+}
+
+static __always_inline int weir_redial4(struct bpf_sock_addr *ctx, __u16 port_be)
+{
+	ctx->user_ip4 = WEIR_LOOPBACK4;
+	ctx->user_port = port_be;
+	return WEIR_PASS;
+}
+
+/* A v4-mapped destination stays v4-mapped, since the listener that answers is the IPv4 one. */
+static __always_inline int weir_redial6(struct bpf_sock_addr *ctx, const struct weir_address *to, __u16 port_be)
+{
+	bool mapped = weir_is_mapped(to);
+
+	ctx->user_ip6[0] = 0;
+	ctx->user_ip6[1] = 0;
+	ctx->user_ip6[2] = mapped ? WEIR_MAPPED_PREFIX : 0;
+	ctx->user_ip6[3] = mapped ? WEIR_LOOPBACK4 : bpf_htonl(1);
+	ctx->user_port = port_be;
+	return WEIR_PASS;
+}
+
+#endif /* WEIR_CONNECT_H */

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
+/*
+ * Every map. Keys, values and their meaning are in weir/bpf_abi.h. All of
+ * them are pinned and outlive the agent: a map's layout never changes under its
+ * name, since programs of two agents use it during an upgrade.
+ */
+#ifndef WEIR_MAPS_H
+#define WEIR_MAPS_H
+
+#include "kernel.h"
+#include "weir/bpf_abi.h"
+
+#define WEIR_MAX_SERVICES 65536 /* service ports; a large cluster has 10,000 services */
+#define WEIR_MAX_PODS 4096 /* enrolled pods of one node; kubelet's default limit is 110 */
+#define WEIR_MAX_PENDING 65536 /* connections between SYN and established, bounded by listen queues */
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, WEIR_MAX_SERVICES);
+	__type(key, struct weir_address);
+	__type(value, struct weir_service);
+} services SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, WEIR_MAX_PODS);
+	__type(key, __u64);
+	__type(value, struct weir_pod);
+} pods SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct weir_config);
+} config SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, WEIR_STAT_MAX);
+	__type(key, __u32);
+	__type(value, __u64);
+} stats SEC(".maps");
+
+/*
+ * Never an LRU map: a row that vanished would leave the agent with a connection
+ * of which it does not know where it was going.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, WEIR_MAX_PENDING);
+	__type(key, struct weir_connection);
+	__type(value, struct weir_original);
+} pending SEC(".maps");
+
+/* Without BPF_F_CLONE both: a socket accepted from a marked listener is not a listener. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct weir_original);
+} original SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct weir_mark);
+} mark SEC(".maps");
+
+static __always_inline void weir_count(__u32 stat)
+{
+	__u64 *counter = bpf_map_lookup_elem(&stats, &stat);
+
+	if (counter)
+		(*counter)++;
+}
+
+#endif /* WEIR_MAPS_H */

@@ -1,0 +1,27 @@
+// What the kernel has: links, maps and programs, looked at past the code under test.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace weir::bpf_test {
+
+extern const std::vector<int> kPodHooks;  // attach types that the pods' cgroup gets
+
+struct PinnedLink {
+  uint32_t id = 0;
+  uint32_t program_id = 0;
+};
+std::map<std::string, PinnedLink> links_in(const std::string& bpf_dir);
+std::map<std::string, uint32_t> maps_in(const std::string& bpf_dir);  // name -> id
+std::vector<std::string> names_of_attached(const std::string& cgroup, int attach_type);
+// Whether an object disappears within two seconds: the kernel frees after a grace period.
+bool gone(const std::function<int()>& open_by_id);
+bool kernel_is_older_than(int major, int minor);
+// Runs `body` in a forked child of user 0 without any capability and returns what it returned.
+std::string in_unprivileged_child(const std::function<std::string()>& body);
+
+}  // namespace weir::bpf_test
