@@ -21,8 +21,8 @@ constexpr int kStuckAfterMs = 1000;
 base::Result<base::Fd> open_file(const std::string& path) {
   int fd = -1;
   // By descriptor: opening /dev/stdout again fails where it is a socket.
-  if (path == "/dev/stdout" || path == "/dev/stderr") {
-    fd = ::fcntl(path == "/dev/stdout" ? STDOUT_FILENO : STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
+  if (path == "-" || path == "/dev/stdout" || path == "/dev/stderr") {
+    fd = ::fcntl(path == "/dev/stderr" ? STDERR_FILENO : STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
   } else {
     fd = ::open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
   }

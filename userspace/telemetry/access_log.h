@@ -32,7 +32,7 @@ std::optional<LineFormat> parse_line_format(std::string_view text);  // "text", 
 struct AccessLogOptions {
   LogMode mode = LogMode::failed;
   LineFormat format = LineFormat::text;
-  std::string path = "/dev/stdout";                             // /dev/stdout and /dev/stderr are the process's own
+  std::string path = "-";  // "-" is stdout; /dev/stdout and /dev/stderr are the process's own
   std::map<std::string, LogMode, std::less<>> namespaces = {};  // of the source pod; others have `mode`
   size_t queue = 4096;                                          // records between workers and the writer
   size_t ring = 1024;                                           // records kept, and failures kept

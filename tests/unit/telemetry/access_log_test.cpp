@@ -149,7 +149,7 @@ INSTANTIATE_TEST_SUITE_P(
 class AccessLogTest : public testing::Test {
  protected:
   std::unique_ptr<AccessLog> open(AccessLogOptions options) {
-    if (options.path == "/dev/stdout") options.path = folder_.log();
+    if (options.path == "-") options.path = folder_.log();
     auto log = AccessLog::open(std::move(options));
     EXPECT_TRUE(log.ok());
     return std::move(*log);

@@ -1,0 +1,64 @@
+// Sources: what the admin server asks for, filled in by main. Every function
+// may be called from several threads at once, and must not wait for a worker.
+#pragma once
+
+#include <array>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/result.h"
+#include "config/snapshot.h"
+#include "interception/enrolment.h"
+#include "telemetry/access_log.h"
+#include "telemetry/metrics.h"
+#include "weir/bpf_abi.h"
+
+namespace weir::admin {
+
+struct Readiness {
+  bool ready = false;
+  std::string reason = {};  // why not, for people
+};
+
+// A worker, as `weirctl status` shows it.
+struct WorkerRow {
+  uint32_t index = 0;
+  uint64_t pods = 0;
+  uint64_t downstream_connections = 0, upstream_connections = 0, tcp_relays = 0;
+  uint64_t active_rpcs = 0, rpcs_total = 0;
+};
+
+// Where configuration comes from: a directory of manifests, the API server.
+struct ConfigSource {
+  std::string name;   // "manifests /etc/weir"
+  std::string state;  // "watching", or what is wrong
+};
+
+struct AgentStats {
+  std::string version, node_name;
+  base::Instant started;
+  base::Instant configured;  // when the snapshot in use was built
+  bool draining = false;
+  std::vector<ConfigSource> sources;
+  std::vector<WorkerRow> workers;
+};
+
+using BpfCounters = std::array<uint64_t, WEIR_STAT_MAX>;
+
+struct Sources {
+  std::function<Readiness()> ready;
+  std::function<AgentStats()> stats;
+  std::function<std::shared_ptr<const config::Snapshot>()> snapshot;  // may answer null: none yet
+  std::function<std::vector<interception::PodStatus>()> pods;
+  std::function<base::Result<BpfCounters>()> bpf_counters;
+  std::function<base::Result<void>(const std::string& level)> set_log_level;
+  std::function<void()> drain;
+  const telemetry::Metrics* metrics = nullptr;  // outlive the server
+  telemetry::AccessLog* access_log = nullptr;
+};
+
+}  // namespace weir::admin
