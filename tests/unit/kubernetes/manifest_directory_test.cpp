@@ -274,7 +274,10 @@ TEST_F(Directory, WaitsForAWriterToFinish) {
   std::ofstream slow(root_ / "a.yaml", std::ios::binary);  // truncates
   slow << service("a", 2) << std::flush;
   write("c.yaml", service("c", 1));  // wakes the directory meanwhile
-  ASSERT_TRUE(becomes("c", 1));
+  ASSERT_TRUE(wait_for([&] {
+    slow << "# still writing\n" << std::flush;
+    return port("c") == 1;
+  }));
   EXPECT_EQ(port("b"), 1) << "a half-written file must not remove objects";
   EXPECT_EQ(port("a"), 1);
   slow << service("b", 2);
