@@ -32,10 +32,11 @@ enum class LoadBalancing : uint8_t { least_request, round_robin, random };
 
 // The backends of one service port (later: of one subset of it) and how to use them.
 struct Cluster {
-  std::string name;  // Istio's form: "outbound|50051||grpc-service.default.svc.cluster.local"
+  std::string name;                 // Istio's form: "outbound|50051||grpc-service.default.svc.cluster.local"
   std::vector<Endpoint> endpoints;  // those that may be picked now, sorted by address, no duplicates
   LoadBalancing load_balancing = LoadBalancing::least_request;
   base::Duration connect_timeout = std::chrono::seconds(10);  // Istio: connectionPool.tcp.connectTimeout
+  bool operator==(const Cluster&) const = default;
 };
 
 struct ServicePort {
@@ -45,20 +46,24 @@ struct ServicePort {
   Mode mode = Mode::none;   // declared; see diverted_mode()
   std::string mode_reason;  // why, for people
   std::shared_ptr<const Cluster> cluster;
+  bool divert_undeclared = false;  // whether ports in mode detect are diverted at all
   // What goes into the BPF map: `mode`, but none for detect and tcp ports without an
   // endpoint, so that connect() fails as it does without weir.
   Mode diverted_mode() const;
+  // Compares clusters by pointer: equal clusters of two Snapshots are one object.
+  bool operator==(const ServicePort&) const = default;
 };
 
 struct Service {
   std::string namespace_name;
   std::string name;
-  std::string fqdn;  // "grpc-service.default.svc.cluster.local"
+  std::string fqdn;                   // "grpc-service.default.svc.cluster.local"
   std::vector<base::IpAddress> vips;  // ClusterIPs; empty for headless and ExternalName services
   std::vector<ServicePort> ports;
   Labels labels;
   Labels annotations;
-  const ServicePort* find_port(uint16_t port) const;
+  const ServicePort* find_port(uint16_t port) const;  // TCP ports only
+  bool operator==(const Service&) const = default;
 };
 
 // What a pod on this node asked for by label, before it is known whether it can be had.
@@ -79,13 +84,14 @@ struct Pod {
   std::vector<uint16_t> excluded_ports;  // weir.dev/exclude-outbound-ports and Istio's
   bool fail_closed = false;              // weir.dev/fail-policy: closed (pod, else namespace)
   std::string qualified_name() const { return namespace_name + "/" + name; }
+  bool operator==(const Pod&) const = default;
 };
 
 struct Snapshot {
-  uint64_t revision = 0;  // grows by one with each build
-  std::vector<std::shared_ptr<const Service>> services;  // sorted by namespace, name
-  std::vector<std::shared_ptr<const Pod>> pods;          // sorted by namespace, name
-  std::unordered_map<base::SocketAddress, std::shared_ptr<const Service>> by_vip;  // VIP:port
+  uint64_t revision = 0;                                                           // grows by one with each build
+  std::vector<std::shared_ptr<const Service>> services;                            // sorted by namespace, name
+  std::vector<std::shared_ptr<const Pod>> pods;                                    // sorted by namespace, name
+  std::unordered_map<base::SocketAddress, std::shared_ptr<const Service>> by_vip;  // VIP:port of TCP ports
   std::unordered_map<base::IpAddress, std::shared_ptr<const Pod>> pod_by_ip;       // hostNetwork pods excepted
   std::vector<Finding> findings;
 };

@@ -35,6 +35,8 @@ class Headers {
 
   size_t size() const { return fields_.size(); }
   bool empty() const { return fields_.empty(); }
+  // Memory in use for names and values, those of removed fields included.
+  size_t bytes() const { return arena_.size(); }
   // Views stay valid until the list is changed.
   Field operator[](size_t i) const { return view(fields_[i]); }
   // The first field of that name. `name` must be in lower case.

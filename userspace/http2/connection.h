@@ -11,17 +11,27 @@
 
 #include <sys/uio.h>
 
+#include <array>
 #include <cstdint>
-#include <memory>
 #include <span>
 
 #include "base/buffer.h"
 #include "base/clock.h"
 #include "http/stream.h"
+#include "http2/closed_streams.h"
+#include "http2/frame.h"
+#include "http2/header_rules.h"
+#include "http2/hpack.h"
+#include "http2/output.h"
+#include "http2/stream.h"
+#include "http2/stream_table.h"
 
 namespace weir::http2 {
 
 enum class Role : uint8_t { server, client };
+
+// Framed but unwritten output from which on bodies wait in their streams.
+inline constexpr size_t kOutputBudget = 256 * 1024;
 
 // What we allow the peer. Defaults are the agent's. Sizes in bytes.
 struct Limits {
@@ -34,6 +44,12 @@ struct Limits {
   uint32_t max_header_fields = 100;
   uint32_t max_header_block_size = 64 * 1024;  // encoded, HEADERS plus CONTINUATION
   uint32_t max_continuation_frames = 16;       // per header block
+  // Of a peer that makes us answer but does not read: above it, ENHANCE_YOUR_CALM. Far above kOutputBudget,
+  // since heads and control frames don't wait.
+  uint32_t max_unwritten_output = 4 << 20;
+  base::Duration settings_timeout = std::chrono::seconds(10);  // for the peer's first SETTINGS, then for its ACK
+  base::Duration frame_timeout = std::chrono::seconds(10);     // to the end of a header block, or of a frame but DATA
+  base::Duration drain_timeout = std::chrono::seconds(10);     // for the round trip between drain()'s two GOAWAYs
 };
 
 // What happened on a connection since it began; for metrics and for the attack limits.
@@ -57,14 +73,14 @@ class ConnectionEvents {
   // next gather(). Only note it (a dirty list): do not call into the connection.
   virtual void on_output() = 0;
   // Client role: can_open() may have turned true, or the peer's GOAWAY / our
-  // shutdown ended its use for new streams (see usable()).
+  // shutdown ended its use for new streams (see usable()). It may come from within Stream::release().
   virtual void on_capacity() = 0;
 };
 
 class Connection {
  public:
   // `now` starts the deadline for the peer's SETTINGS. Both roles queue their preface
-  // and SETTINGS at once.
+  // and SETTINGS at once: wants_write() is true from the start, without an on_output() for it.
   Connection(Role role, const Limits& limits, ConnectionEvents& events, base::Instant now);
   ~Connection();  // no stream may be held by a user any more: call closed() first
   Connection(const Connection&) = delete;
@@ -112,8 +128,171 @@ class Connection {
   const Counters& counters() const;
 
  private:
-  class Engine;
-  std::unique_ptr<Engine> engine_;
+  friend class Stream;
+
+  // While one is alive, streams that end are not reused: code further up the stack may still look at them.
+  class Turn {
+   public:
+    explicit Turn(Connection& connection) : connection_(connection) { ++connection_.depth_; }
+    ~Turn() {
+      if (--connection_.depth_ == 0) connection_.recycle_ended();
+    }
+    Turn(const Turn&) = delete;
+    Turn& operator=(const Turn&) = delete;
+
+   private:
+    Connection& connection_;
+  };
+
+  // The DATA frame whose payload is arriving.
+  struct Body {
+    uint32_t left = 0;       // of the payload, padding included
+    uint32_t padding = 0;    // of what is left
+    uint32_t stream_id = 0;  // 0: nobody wants it
+    bool end_stream = false;
+    bool pad_length_due = false;
+  };
+  // The header block that is being assembled, or has just been.
+  struct Block {
+    uint32_t stream_id = 0;  // 0: none
+    uint32_t continuations = 0;
+    uint64_t first_frame = 0;
+    bool end_stream = false;
+    bool depends_on_itself = false;
+  };
+  enum class Drain : uint8_t { none, probing, announced };
+
+  // receive.cpp: bytes to frames, and DATA, which is passed on as it comes.
+  size_t take_preface(Bytes bytes);
+  size_t take_frame(Bytes bytes);
+  size_t take_body(const base::Slice& bytes, uint32_t at);
+  void deliver(Stream& stream, base::Slice data, bool end_stream);
+  bool admit(const FrameHeader& header);
+  void handle(const FrameHeader& header, Bytes payload);
+  void watch_unfinished(base::Instant now);
+
+  // frames.cpp: a handler by frame type. `payload` is whole, but for DATA, where it is empty.
+  using Handler = void (Connection::*)(const FrameHeader& header, Bytes payload);
+  static const std::array<Handler, kFrameTypes> kHandlers;
+  void on_data(const FrameHeader& header, Bytes payload);
+  void on_headers(const FrameHeader& header, Bytes payload);
+  void on_priority(const FrameHeader& header, Bytes payload);
+  void on_rst_stream(const FrameHeader& header, Bytes payload);
+  void on_settings(const FrameHeader& header, Bytes payload);
+  void on_push_promise(const FrameHeader& header, Bytes payload);
+  void on_ping(const FrameHeader& header, Bytes payload);
+  void on_goaway(const FrameHeader& header, Bytes payload);
+  void on_window_update(const FrameHeader& header, Bytes payload);
+  void on_continuation(const FrameHeader& header, Bytes payload);
+  void settings_acknowledged();
+  bool apply(const SettingValue& setting);
+  bool change_initial_window(uint32_t size);
+
+  // messages.cpp: whole header blocks to messages.
+  void end_block(Bytes block);
+  void begin_request(const Block& block, HpackDecoder::Outcome outcome);
+  void accept_request(const Block& block, const RequestHead& head);
+  void continue_message(Stream& stream, const Block& block, HpackDecoder::Outcome outcome);
+  void take_response(Stream& stream, const Block& block);
+  void take_trailers(Stream& stream, const Block& block);
+  void answer(uint32_t stream_id, std::string_view status, bool request_ended);
+
+  // Errors (RFC 9113 section 5.4), and frames that come too late (5.1).
+  void drain_ping_returned(Bytes payload);
+  void announce_last_stream();
+  void fail(const ConnectionError& error);
+  void fail(const StreamError& error);
+  void late_frame(uint32_t stream_id);
+  bool idle(uint32_t stream_id) const;
+
+  // Streams.
+  Stream& begin_stream(uint32_t id);
+  void assign_id(Stream& stream);
+  void end_stream(Stream& stream, const http::Reset& reset);
+  void end_all_streams(const http::Reset& reset);
+  void let_go(Stream& stream, Ending ending);
+  void recycle_ended();
+  void recycle(Stream& stream);
+  void trim_free_streams();
+
+  // Sending.
+  void announce_output();
+  void announce_capacity();
+  uint32_t sendable(const Stream& stream, size_t wanted) const;
+  void use_send_windows(Stream& stream, uint32_t bytes);
+  void await_window(Stream& stream);
+  bool may_frame_bodies() const;
+  void frame_waiting();
+  void write_preface();
+  void write_frame(FrameType type, uint8_t flags, uint32_t stream_id, Bytes payload);
+  void write_u32_frame(FrameType type, uint32_t stream_id, uint32_t value);
+  void write_headers(uint32_t stream_id, const http::Headers& headers, bool end_stream);
+  void write_trailers(Stream& stream, const http::Headers& trailers);
+  void write_data_header(uint32_t stream_id, size_t length, bool end_stream);
+  void write_data(uint32_t stream_id, base::Slice data, bool end_stream);
+  void write_reset(uint32_t stream_id, ErrorCode code);
+  void write_goaway(uint32_t last_stream_id, ErrorCode code);
+  void write_window_updates();
+  // Received bytes that were consumed, or that nobody will consume, go back to the peer's windows.
+  void give_back(Stream& stream, size_t bytes);
+  void give_back(size_t bytes);
+
+  const Role role_;
+  const Limits limits_;
+  ConnectionEvents& events_;
+  Counters counters_;
+  const char* error_ = "";
+  uint32_t depth_ = 0;
+  bool ended_ = false;             // GOAWAY with an error is queued, or closed(): nothing is processed any more
+  bool closed_ = false;            // the transport is gone
+  bool output_announced_ = false;  // on_output() was called and gather() was not
+  bool goaway_received_ = false;
+  Drain drain_ = Drain::none;
+
+  // Receiving.
+  size_t preface_left_;
+  pool::Vector<uint8_t> partial_;  // the beginning of a frame, header included
+  Body body_;
+  Block block_;
+  pool::Vector<uint8_t> block_bytes_;
+  HpackDecoder decoder_;
+  http::Headers headers_;  // of the block that was decoded last
+  ReceiveWindow receive_window_;
+
+  // Streams.
+  StreamTable table_;
+  ClosedStreams closed_streams_;
+  List<Stream, InConnection> live_, ended_streams_, free_;
+  size_t free_count_ = 0;
+  size_t free_unneeded_ = 0;  // how many of them were free all the time since the last tick()
+  uint32_t open_ = 0;
+  uint32_t unsent_ = 0;             // client: open without an id
+  uint32_t next_id_ = 1;            // client
+  uint32_t highest_seen_ = 0;       // server
+  uint32_t highest_processed_ = 0;  // server: what GOAWAY says
+  bool ids_skipped_ = false;        // server: some id below highest_seen_ was never used
+
+  // Sending.
+  HpackEncoder encoder_;
+  Output output_;
+  SendWindow send_window_;
+  List<Stream, InSendQueue> ready_, blocked_;  // blocked: by the stream's own window
+  List<Stream, InWindowUpdates> window_updates_;
+
+  // The peer's SETTINGS, and what it knows of ours.
+  bool settings_received_ = false;
+  bool settings_acknowledged_ = false;
+  uint32_t peer_initial_window_ = kDefaultWindow;
+  uint32_t peer_max_frame_size_ = kSmallestMaxFrameSize;
+  uint32_t peer_max_concurrent_streams_ = UINT32_MAX;
+  int64_t highest_credit_ = 0;  // no stream's StreamSendWindow::credit() is above it
+
+  // Deadlines.
+  base::Instant waiting_since_;  // for the peer's SETTINGS, then for its ACK
+  base::Instant received_at_;    // the time of the last receive() or tick()
+  base::Instant draining_since_;
+  base::Instant unfinished_since_;
+  uint64_t unfinished_frame_ = 0;  // the frame that is not whole yet, or begins such a block; 0: none
 };
 
 }  // namespace weir::http2

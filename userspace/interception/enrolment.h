@@ -5,7 +5,6 @@
 // Runs on the control thread.
 #pragma once
 
-#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -17,6 +16,7 @@
 #include "config/snapshot.h"
 #include "interception/maps.h"
 #include "interception/network_namespace.h"
+#include "interception/pod_rows.h"
 
 namespace weir::interception {
 
@@ -24,9 +24,9 @@ namespace weir::interception {
 struct EnrolledPod {
   std::shared_ptr<const config::Pod> pod;
   std::shared_ptr<const NetworkNamespace> netns;
-  uint16_t port = 0;      // of the listeners
-  base::Fd listener_v4;   // 127.0.0.1:port, listening, marked, not accepting yet
-  base::Fd listener_v6;   // [::1]:port; empty where the pod has no ::1
+  uint16_t port = 0;     // of the listeners
+  base::Fd listener_v4;  // 127.0.0.1:port, listening, marked, not accepting yet
+  base::Fd listener_v6;  // [::1]:port; empty where the pod has no ::1
 };
 
 enum class PodState : uint8_t {
@@ -47,7 +47,7 @@ struct PodStatus {
   base::Duration latency{};  // from the sandbox process seen to the listener open
 };
 
-// What the owner does when pods come and go; called on the control thread.
+// What the owner does when pods come and go; called on the control thread, from within Enrolment's functions.
 class EnrolmentEvents {
  public:
   virtual ~EnrolmentEvents() = default;
@@ -67,22 +67,32 @@ struct EnrolmentOptions {
   uint16_t first_port = 61000;
 };
 
+// Must not be called from within EnrolmentEvents.
 class Enrolment {
  public:
+  // Both outlive the Enrolment.
   Enrolment(EnrolmentOptions options, Maps& maps, EnrolmentEvents& events);
+  Enrolment(EnrolmentOptions options, PodRows rows, EnrolmentEvents& events);
+  // Leaves its rows in `pods`, for an agent that takes over; withdraw() comes first otherwise.
   ~Enrolment();
 
   // Begins watching. Fails if no root can be watched and none can appear.
   base::Result<void> start();
-  // The inotify descriptor; call on_readable() when it polls readable.
+  // Polls readable when pods changed or a retry is due (inotify and a timer behind one descriptor); call
+  // on_readable() then. Valid after start().
   int fd() const;
   void on_readable(base::Instant now);
   // The pods of this node (Snapshot::pods). Enrols, refuses and removes accordingly.
   void want(std::span<const std::shared_ptr<const config::Pod>> pods, base::Instant now);
   // Retries failures with backoff, notices namespaces that died; call at least once a second.
   void tick(base::Instant now);
-  // Takes every row of this agent out of `pods`, so that no connect() is diverted any more.
+  // Takes every row of this agent out of `pods`, so that no connect() is diverted any more. Nothing is enrolled
+  // from then on; the listeners stay with their workers until their pods go or are no longer wanted.
   void withdraw();
+  // Takes rows of other agents out of `pods`, except for pods enrolled now. For an agent that knows to be the only one
+  // alive: otherwise the row of a pod that was fail-closed, and is no longer wanted, would refuse its connections for
+  // ever.
+  base::Result<void> sweep();
 
   std::vector<PodStatus> status() const;
 

@@ -1,0 +1,93 @@
+# weir. `make help` lists the targets; a target's description stands behind its `##`.
+
+SHELL := /bin/bash
+JOBS ?= $(shell nproc)
+# Debian's Python: the lab's applications need Debian's grpcio.
+PYTHON := /usr/bin/python3
+PYTEST := $(PYTHON) -m pytest -p no:cacheprovider
+# Seconds for each fuzz target.
+FUZZ_SECONDS ?= 60
+# `make check` looks at what changed since this commit with clang-tidy.
+BASE ?= $(shell git merge-base HEAD origin/main 2>/dev/null || git rev-parse HEAD)
+SOURCES = $(shell git ls-files '*.cpp' '*.h' 'bpf/*.c')
+# More arguments for pytest, e.g. PYTEST_ARGS='-k drain -x'.
+PYTEST_ARGS ?=
+export PYTHONDONTWRITEBYTECODE := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo demo-down test suites unit asan tsan bpf-test tools-test integration conformance fuzz \
+        format check check-layers clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | sort | awk -F'\t' '{ printf "  %-14s %s\n", $$1, $$2 }'
+
+setup: ## Check this machine and install what is missing (packages.txt, bpffs)
+	@tools/setup
+
+build: setup build/release/CMakeCache.txt ## Build weir-agent and weirctl (build/release)
+	@cmake --build --preset release --parallel $(JOBS) --target weir-agent weirctl
+
+build/%/CMakeCache.txt: CMakePresets.json
+	@cmake --preset $* >/dev/null
+	@touch $@
+
+demo: build ## Show the main job on this machine (KEEP=1 leaves it running)
+	@tools/lab/demo $(if $(KEEP),--keep)
+
+demo-down: ## End what `make demo KEEP=1` left running
+	@tools/lab/demo --down
+
+test: ## Build everything and run every test
+	@rm -rf build/reports
+	@tools/setup --go
+	@$(MAKE) --no-print-directory --keep-going suites; status=$$?; tools/suite --report; exit $$status
+
+# In one order, one after the other: the load tests need the machine for themselves.
+suites: check-layers unit asan bpf-test tools-test integration conformance fuzz
+.NOTPARALLEL:
+
+unit: build/release/CMakeCache.txt ## Unit tests, release build
+	@tools/suite build-release -- cmake --build --preset release --parallel $(JOBS)
+	@tools/suite unit --ctest build/release '^unit/'
+
+asan: build/asan/CMakeCache.txt ## Unit tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	@tools/suite build-asan -- cmake --build --preset asan --parallel $(JOBS)
+	@tools/suite asan --ctest build/asan '^unit/'
+
+tsan: build/tsan/CMakeCache.txt ## Unit tests under ThreadSanitizer
+	@tools/suite build-tsan -- cmake --build --preset tsan --parallel $(JOBS)
+	@tools/suite tsan --ctest build/tsan '^unit/'
+
+bpf-test: build/release/CMakeCache.txt ## BPF programs, by real connect() calls in a cgroup of their own
+	@tools/suite build-release -- cmake --build --preset release --parallel $(JOBS)
+	@tools/suite bpf --limit 300 -- build/release/tests/bpf/bpf_test --gtest_brief=1 --gtest_output=xml:build/reports/bpf.xml
+
+tools-test: ## Tests of the tools themselves (setup, check_layers, manifests)
+	@tools/suite tools -- $(PYTEST) tests/tools --junitxml build/reports/tools.xml $(PYTEST_ARGS)
+
+integration: build ## Tests in the lab, with real agents, servers and clients
+	@tools/suite integration -- $(PYTEST) tests/integration --junitxml build/reports/integration.xml $(PYTEST_ARGS)
+
+conformance: build ## h2spec and grpc-go's interop suite through the diverted path
+	@tools/setup --go
+	@tools/suite go-tools -- tools/go_tool h2spec grpc-interop
+	@tools/suite conformance -- $(PYTEST) tests/conformance --junitxml build/reports/conformance.xml $(PYTEST_ARGS)
+
+fuzz: build/fuzz/CMakeCache.txt ## Each fuzz target for FUZZ_SECONDS (60)
+	@tools/suite build-fuzz -- cmake --build --preset fuzz --parallel $(JOBS) --target $$(tools/run_fuzz build/fuzz --list)
+	@tools/suite fuzz -- tools/run_fuzz build/fuzz $(FUZZ_SECONDS)
+
+format: ## Format the sources with clang-format
+	@clang-format-14 -i $(SOURCES)
+
+check: check-layers build/release/CMakeCache.txt ## Layers, format, and clang-tidy on what changed since BASE
+	@clang-format-14 --dry-run -Werror $(SOURCES)
+	@cmake --build --preset release --parallel $(JOBS) --target weir_bpf_object
+	@files=$$(git diff --name-only --diff-filter=d $(BASE) -- 'userspace/*.cpp' 'tools/*.cpp'); \
+	  [ -z "$$files" ] || xargs -P $(JOBS) -n 1 clang-tidy-14 -p build/release --quiet <<<"$$files"
+
+check-layers: ## Check that no folder includes one above it
+	@tools/check_layers
+
+clean: ## Remove build/ and what labs of dead owners left
+	@rm -rf build

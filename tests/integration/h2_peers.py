@@ -1,0 +1,290 @@
+"""Scripted HTTP/2 peers in the hands of a test: a backend that does what it is told, and a bare
+client. Both use python3-h2 over sockets that belong to pods, and note when what arrived."""
+
+import socket
+import struct
+import threading
+import time
+from dataclasses import dataclass, field
+
+import h2.config
+import h2.connection
+import h2.errors
+import h2.events
+import h2.exceptions
+
+GRPC_HEADERS = [("content-type", "application/grpc"), ("te", "trailers")]
+
+
+def grpc_message(payload: bytes) -> bytes:
+    return struct.pack(">BI", 0, len(payload)) + payload
+
+
+def grpc_messages(body: bytes) -> list[bytes]:
+    found = []
+    while body:
+        (size,) = struct.unpack_from(">xI", body)
+        found.append(body[5 : 5 + size])
+        body = body[5 + size :]
+    return found
+
+
+@dataclass
+class Request:
+    """One request as a backend saw it, and the means to answer it."""
+
+    connection: "BackendConnection"
+    stream: int
+    headers: dict
+    at: float
+    body: bytearray = field(default_factory=bytearray)
+    ended_at: float | None = None
+    reset_at: float | None = None
+    reset_code: int | None = None
+
+    def head(self, *extra) -> None:
+        self.connection.send(lambda c: c.send_headers(self.stream, [(":status", "200"), ("content-type", "application/grpc"), *extra]))
+
+    def message(self, payload: bytes) -> None:
+        self.connection.send(lambda c: c.send_data(self.stream, grpc_message(payload)))
+
+    def status(self, code: int, text="") -> None:
+        trailers = [("grpc-status", str(code)), ("grpc-message", text)]
+        self.connection.send(lambda c: c.send_headers(self.stream, trailers, end_stream=True))
+
+    def answer(self, payload=b"{}") -> None:
+        self.head()
+        self.message(payload)
+        self.status(0)
+
+    def reset(self, code: h2.errors.ErrorCodes) -> None:
+        self.connection.send(lambda c: c.reset_stream(self.stream, code))
+
+    @property
+    def method(self) -> str:
+        return self.headers[":path"].rsplit("/", 1)[-1]
+
+
+class BackendConnection:
+    def __init__(self, backend, accepted: socket.socket, peer):
+        self.backend, self.socket, self.peer = backend, accepted, peer
+        self.lock = threading.RLock()
+        self.h2 = h2.connection.H2Connection(
+            h2.config.H2Configuration(client_side=False, header_encoding="utf-8", validate_inbound_headers=True)
+        )
+        self.requests: dict[int, Request] = {}
+        self.closed_at: float | None = None
+        self.goaway_at: float | None = None
+
+    def send(self, act) -> None:
+        with self.lock:
+            try:
+                act(self.h2)
+                self.socket.sendall(self.h2.data_to_send())
+            except (OSError, h2.exceptions.ProtocolError):
+                return  # the peer reset the stream or left: the test looks at what it sees then
+
+    def abort(self) -> None:
+        """RST, as a server whose process is killed with unread data leaves."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close()
+
+    def close(self) -> None:
+        try:
+            self.socket.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+        self.socket.close()
+
+    def run(self) -> None:
+        self.send(lambda c: c.initiate_connection())
+        try:
+            while data := self.socket.recv(65536):
+                with self.lock:
+                    events = self.h2.receive_data(data)
+                    self.socket.sendall(self.h2.data_to_send())
+                for event in events:
+                    self.handle(event)
+        except (OSError, h2.exceptions.ProtocolError) as error:
+            self.backend.errors.append(error)
+        self.closed_at = time.monotonic()
+        self.close()
+
+    def handle(self, event) -> None:
+        now = time.monotonic()
+        if isinstance(event, h2.events.RequestReceived):
+            request = Request(self, event.stream_id, dict(event.headers), now)
+            self.requests[event.stream_id] = request
+            self.backend.requests.append(request)
+            threading.Thread(target=self.backend.respond, args=(request,), daemon=True).start()
+        elif isinstance(event, h2.events.DataReceived):
+            self.requests[event.stream_id].body += event.data
+            if self.backend.grant_windows:
+                self.send(lambda c: c.acknowledge_received_data(event.flow_controlled_length, event.stream_id))
+        elif isinstance(event, h2.events.StreamEnded):
+            self.requests[event.stream_id].ended_at = now
+        elif isinstance(event, h2.events.StreamReset):
+            self.requests[event.stream_id].reset_code = int(event.error_code)
+            self.requests[event.stream_id].reset_at = now
+        elif isinstance(event, h2.events.ConnectionTerminated):
+            self.goaway_at = now
+
+
+class Backend:
+    """Listens in a pod; `respond(request)` runs on a thread of its own for each request."""
+
+    def __init__(self, pod, respond, port=50051, grant_windows=True):
+        self.respond = respond
+        self.grant_windows = grant_windows
+        self.requests: list[Request] = []
+        self.connections: list[BackendConnection] = []
+        self.errors: list[Exception] = []
+        self.listener = pod.listen(port)
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                accepted, peer = self.listener.accept()
+            except OSError:
+                return
+            connection = BackendConnection(self, accepted, peer)
+            self.connections.append(connection)
+            threading.Thread(target=connection.run, daemon=True).start()
+
+    def close(self) -> None:
+        # A thread in accept() keeps a closed descriptor's listener alive; shutdown wakes it.
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        for connection in self.connections:
+            connection.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+@dataclass
+class Response:
+    headers: dict = field(default_factory=dict)
+    body: bytearray = field(default_factory=bytearray)
+    trailers: dict = field(default_factory=dict)
+    reset_code: int | None = None
+    ended_at: float | None = None
+
+    @property
+    def grpc_status(self) -> int | None:
+        value = self.trailers.get("grpc-status", self.headers.get("grpc-status"))
+        return None if value is None else int(value)
+
+    @property
+    def grpc_text(self) -> str:
+        return self.trailers.get("grpc-message", self.headers.get("grpc-message", ""))
+
+
+class Client:
+    """One HTTP/2 connection from a pod. Everything that arrives is read by a thread."""
+
+    def __init__(self, connection: socket.socket, write_size=None):
+        self.socket = connection
+        self.write_size = write_size
+        self.changed = threading.Condition(threading.RLock())
+        self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True, header_encoding="utf-8"))
+        self.responses: dict[int, Response] = {}
+        self.goaway_code: int | None = None
+        self.closed = False
+        self.send(lambda c: c.initiate_connection())
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def send(self, act) -> None:
+        with self.changed:
+            act(self.h2)
+            data = self.h2.data_to_send()
+        for at in range(0, len(data), self.write_size or max(1, len(data))):
+            self.socket.sendall(data[at : at + (self.write_size or len(data))])
+
+    def start(self, method="Hello", payload: bytes | None = b"{}", headers=(), end=True) -> int:
+        """Begins an RPC and returns its stream."""
+        with self.changed:
+            stream = self.h2.get_next_available_stream_id()
+            self.responses[stream] = Response()
+            head = [
+                (":method", "POST"), (":scheme", "http"), (":path", f"/weir.lab.Greeter/{method}"), (":authority", "greeter"),
+                *GRPC_HEADERS, *headers,
+            ]  # fmt: skip
+            self.send(lambda c: c.send_headers(stream, head))
+            if payload is not None:
+                self.send(lambda c: c.send_data(stream, grpc_message(payload), end_stream=end))
+        return stream
+
+    def cancel(self, stream: int) -> None:
+        self.send(lambda c: c.reset_stream(stream, h2.errors.ErrorCodes.CANCEL))
+
+    def finish(self, stream: int, timeout=5.0) -> Response:
+        """The response, once its stream or the connection has ended."""
+        response = self.responses[stream]
+        with self.changed:
+            if not self.changed.wait_for(lambda: response.ended_at is not None or self.closed, timeout):
+                raise TimeoutError(f"stream {stream} has not ended after {timeout:g} s: {response}")
+        return response
+
+    def call(self, method="Hello", payload=b"{}", headers=(), timeout=5.0) -> Response:
+        return self.finish(self.start(method, payload, headers), timeout)
+
+    def wait_closed(self, timeout=5.0) -> None:
+        with self.changed:
+            if not self.changed.wait_for(lambda: self.closed, timeout):
+                raise TimeoutError(f"the connection is still open after {timeout:g} s")
+
+    def _read(self) -> None:
+        try:
+            while data := self.socket.recv(65536):
+                with self.changed:
+                    for event in self.h2.receive_data(data):
+                        self._handle(event)
+                    self.socket.sendall(self.h2.data_to_send())
+                    self.changed.notify_all()
+        except (OSError, h2.exceptions.ProtocolError):
+            pass
+        with self.changed:
+            self.closed = True
+            self.changed.notify_all()
+
+    def _handle(self, event) -> None:
+        if isinstance(event, h2.events.ConnectionTerminated):
+            self.goaway_code = int(event.error_code)
+            return
+        response = self.responses.get(getattr(event, "stream_id", 0))
+        if response is None:
+            return
+        if isinstance(event, h2.events.ResponseReceived):
+            response.headers = dict(event.headers)
+        elif isinstance(event, h2.events.TrailersReceived):
+            response.trailers = dict(event.headers)
+        elif isinstance(event, h2.events.DataReceived):
+            response.body += event.data
+            self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+        elif isinstance(event, (h2.events.StreamEnded, h2.events.StreamReset)):
+            if isinstance(event, h2.events.StreamReset):
+                response.reset_code = int(event.error_code)
+            response.ended_at = time.monotonic()
+
+    def vanish(self) -> None:
+        """RST instead of FIN: what is left of a client that was killed."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close()
+
+    def close(self) -> None:
+        try:
+            self.socket.shutdown(socket.SHUT_RD)
+        except OSError:
+            pass
+        self.socket.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()

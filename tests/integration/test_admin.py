@@ -1,0 +1,136 @@
+"""What operators look at: the admin socket, the metrics port, weirctl, the access log, the flags."""
+
+import json
+import re
+import stat
+import subprocess
+
+import pytest
+from lab.agent import binary
+
+
+def test_health_and_readiness(agent):
+    assert agent.admin("/healthz")[0] == 200
+    assert agent.admin("/readyz")[0] == 200
+    assert agent.admin("/no-such-page")[0] == 404
+
+
+def test_the_admin_socket_is_for_root_only(agent):
+    mode = stat.S_IMODE((agent.run_dir / "admin.sock").stat().st_mode)
+    assert mode & 0o077 == 0
+
+
+def test_config_dump(agent, service, client, greeters):
+    dump = json.loads(agent.admin("/config_dump")[1])
+    assert dump["revision"] >= 1
+    found = next(s for s in dump["services"] if s["name"] == "greeter")
+    assert found["namespace"] == "default" and service.vip in found["vips"]
+    port = found["ports"][0]
+    assert (port["name"], port["port"], port["protocol"], port["mode"]) == ("grpc", 50051, "grpc", "l7")
+    pod = next(p for p in dump["pods"] if p["name"] == "client")
+    assert pod["state"] == "enrolled" and pod["uid"] == client.uid
+
+
+def test_stats(agent, client, service):
+    client.greet(service.target, "--rpcs", 10)
+    assert json.loads(agent.admin("/stats")[1])
+
+
+def test_metrics(agent, client, service):
+    client.greet(service.target, "--rpcs", 50)
+    sample = next(
+        labels
+        for name, labels, value in agent.samples()
+        if name == "istio_requests_total" and labels.get("grpc_response_status") == "0" and value >= 50
+    )
+    assert sample["reporter"] == "source"
+    assert sample["request_protocol"] == "grpc"
+    assert sample["destination_service"] == "greeter.default.svc.cluster.local"
+    assert sample["destination_service_name"] == "greeter"
+    assert sample["response_code"] == "200" and sample["response_flags"] == "-"
+    names = {name for name, _, _ in agent.samples()}
+    assert {"istio_request_duration_milliseconds_bucket", "istio_request_messages_total"} <= names
+    assert any(name.startswith("weir_") for name in names)
+
+
+def test_metrics_are_well_formed(agent):
+    for line in agent.metrics().splitlines():
+        assert line.startswith("#") or re.fullmatch(r'[a-z_:][a-zA-Z0-9_:]*(\{.*\})? [-+0-9.eEInfNa]+', line), line
+
+
+def test_weirctl_status_and_maps(agent, service, client):
+    assert "client" in agent.weirctl("status")
+    assert "10.96." in agent.weirctl("bpf", "services")
+    rows = agent.bpf("services")
+    assert {(row["address"], row["port"], row["mode"]) for row in rows} >= {(service.vip, 50051, "l7"), (service.vip6, 50051, "l7")}
+    assert len(agent.bpf("pods")) == 1
+
+
+def test_weirctl_flows(agent, service, client):
+    with client.connect(service.vip, 50051) as connection:
+        source = connection.getsockname()
+        flows = agent.bpf("flows")
+        assert f"{service.vip}:50051" in {flow["destination"] for flow in flows}
+        assert any(flow["source"].endswith(f":{source[1]}") for flow in flows)
+
+
+def test_weirctl_reads_the_maps_of_a_dead_agent(lab, service, client, agent):
+    agent.kill()
+    assert any(row["address"] == service.vip for row in agent.bpf("services"))
+    assert agent.bpf("stats")
+    agent.start()
+    agent.wait_enrolled(client)
+
+
+def test_the_access_log_has_failures(agent, lab, client):
+    nobody = lab.service("nobody")
+    agent.wait_applied()
+    client.greet(nobody.target, "--rpcs", 1)
+
+    def line():
+        if not agent.access_log.exists():
+            return None
+        return next((text for text in agent.access_log.read_text().splitlines() if " UH " in text), None)
+
+    text = agent.wait(line, 5, "the access log has the RPC")
+    assert re.match(r'\[\d{4}-\d\d-\d\dT[\d:.]+Z\] "POST /weir.lab.Greeter/Hello HTTP/2" 200 UH ', text), text
+    lab.remove_service(nobody)
+
+
+def test_the_access_log_has_no_successes_by_default(agent, client, service):
+    client.greet(service.target, "--rpcs", 20)
+    text = agent.access_log.read_text() if agent.access_log.exists() else ""
+    assert "via_upstream" not in text
+
+
+def run(*arguments, **kwargs):
+    return subprocess.run([binary("weir-agent"), *arguments], capture_output=True, text=True, timeout=20, **kwargs)
+
+
+def test_help_explains():
+    done = run("node", "--help")
+    assert done.returncode == 0
+    for flag in ("--manifests", "--node-name", "--drain-timeout", "--access-log", "--log-format"):
+        assert flag in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [["node"], ["node", "--no-such-flag"], ["node", "--manifests", "/tmp", "--workers", "many"]])
+def test_wrong_usage_is_64(arguments):
+    done = run(*arguments)
+    assert done.returncode == 64
+    assert done.stderr
+
+
+def test_a_second_agent_of_one_run_dir_is_refused(agent):
+    done = subprocess.run(
+        ["nsenter", f"--net={agent.lab.netns}", *agent.argv], capture_output=True, text=True, timeout=20, stdin=subprocess.DEVNULL
+    )
+    assert done.returncode != 0
+    assert agent.running and agent.admin("/readyz")[0] == 200
+
+
+def test_environment_instead_of_flags(agent):
+    """Every flag has an environment variable; --help names them."""
+    text = run("node", "--help").stdout
+    for name in ("WEIR_MANIFESTS", "WEIR_NODE_NAME", "WEIR_WORKERS", "WEIR_DRAIN_TIMEOUT"):
+        assert name in text

@@ -1,0 +1,119 @@
+"""Endpoints come, go and become unready under load, and no RPC fails."""
+
+import time
+
+import pytest
+
+
+@pytest.fixture
+def load(client, service):
+    """RPCs over one connection, eight at a time, while the test changes things; result() ends them."""
+    process = client.start_greet(service.target, "--concurrency", 8, "--rate", 800)
+    time.sleep(0.5)
+
+    class Load:
+        result = staticmethod(lambda: client.finish_greet(process))
+
+    yield Load
+    if process.poll() is None:
+        process.kill()
+
+
+def test_removal_and_addition(lab, agent, load, service, greeters):
+    first, second, third = greeters
+    for _ in range(5):
+        service.remove(second)
+        agent.wait_applied()
+        time.sleep(0.2)
+        service.add(second)
+        service.remove(first, third)
+        agent.wait_applied()
+        time.sleep(0.2)
+        service.add(first, third)
+        agent.wait_applied()
+        time.sleep(0.2)
+    result = load.result()
+    assert result["errors"] == []
+    assert set(result["backends"]) == {pod.uid for pod in greeters}
+
+
+def test_a_server_that_leaves_as_kubernetes_ends_pods(lab, agent, load, service):
+    # Unready and terminating first, then SIGTERM, and the server finishes what it has (GOAWAY).
+    leaving = lab.pod("leaving")
+    server = leaving.serve_greeter()
+    service.add(leaving)
+    agent.wait_applied()
+    time.sleep(0.5)
+    service.set_ready(leaving, False, terminating=True)
+    agent.wait_applied()
+    server.terminate()
+    assert server.wait(10) == 0
+    service.remove(leaving)
+    leaving.remove()
+    time.sleep(0.3)
+    result = load.result()
+    assert result["errors"] == []
+    assert leaving.uid in result["backends"]
+
+
+def test_goaway_of_a_server_that_is_still_listed(lab, agent, load, service):
+    # The server leaves before the control plane knows: what it had not begun goes to another.
+    leaving = lab.pod("early")
+    server = leaving.serve_greeter()
+    service.add(leaving)
+    agent.wait_applied()
+    time.sleep(0.3)
+    server.terminate()
+    assert server.wait(10) == 0
+    time.sleep(0.5)
+    service.remove(leaving)
+    agent.wait_applied()
+    assert load.result()["errors"] == []
+    leaving.remove()
+
+
+def test_an_unready_endpoint_gets_no_new_rpc(agent, client, service, greeters):
+    service.set_ready(greeters[0], False)
+    agent.wait_applied()
+    result = client.greet(service.target, "--rpcs", 200)
+    assert result["errors"] == []
+    assert set(result["backends"]) == {greeters[1].uid, greeters[2].uid}
+    service.set_ready(greeters[0], True)
+    agent.wait_applied()
+    assert len(client.greet(service.target, "--rpcs", 200)["backends"]) == 3
+
+
+def test_running_rpcs_of_a_removed_endpoint_finish(lab, agent, client):
+    pod = lab.pod("slow")
+    pod.serve_greeter()
+    service = lab.service("slow", pods=[pod])
+    agent.wait_applied()
+    running = client.start_greet(service.target, "--rpcs", 1, "--method", "Sleep", "--request", '{"seconds": 1.5}')
+    time.sleep(0.5)
+    service.remove(pod)
+    agent.wait_applied()
+    result = client.finish_greet(running, stop=False)
+    assert result["errors"] == [] and result["ok"] == 1
+    lab.remove_service(service)
+
+
+def test_no_endpoint_is_a_clear_status(lab, agent, client):
+    service = lab.service("nobody")
+    agent.wait_applied()
+    before = agent.metric("istio_requests_total", response_flags="UH")
+    result = client.greet(service.target, "--rpcs", 3)
+    assert {e["code"] for e in result["errors"]} == {"UNAVAILABLE"}
+    assert "no healthy endpoint" in result["errors"][0]["details"]
+    assert agent.metric("istio_requests_total", response_flags="UH") - before == 3
+
+
+def test_one_dead_endpoint_of_three_costs_nothing(lab, agent, client, greeters):
+    # Its address refuses connections: every RPC goes to another endpoint, none fails.
+    dead = lab.pod("dead")
+    service = lab.service("partly-dead", pods=[*greeters, dead])
+    agent.wait_applied()
+    result = client.greet(service.target, "--rpcs", 300, "--concurrency", 4)
+    assert result["errors"] == []
+    assert set(result["backends"]) == {pod.uid for pod in greeters}
+    lab.remove_service(service)
+    dead.remove()

@@ -1,0 +1,138 @@
+"""Bytes on a declared port that are not HTTP/2 pass through as TCP, whole and in order."""
+
+import hashlib
+import random
+import socket
+import threading
+
+import pytest
+from lab.service import Port
+
+
+class Echo:
+    """A TCP server in a pod: sends back what comes, and FIN for FIN."""
+
+    def __init__(self, pod, port):
+        self.listener = pod.listen(port)
+        self.resets = 0
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            try:
+                accepted, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(accepted,), daemon=True).start()
+
+    def _serve(self, accepted):
+        with accepted:
+            try:
+                while data := accepted.recv(65536):
+                    accepted.sendall(data)
+            except ConnectionResetError:
+                self.resets += 1
+
+
+@pytest.fixture(scope="module")
+def echo(lab, agent):
+    pod = lab.pod("echo")
+    server = Echo(pod, 7000)
+    server.service = lab.service("echo", ports=[Port("grpc", 7000, 7000)], pods=[pod])
+    agent.wait_applied()
+    yield server
+    server.listener.shutdown(socket.SHUT_RDWR)
+    server.listener.close()
+
+
+def receive(connection, size):
+    data = b""
+    while len(data) < size and (chunk := connection.recv(size - len(data))):
+        data += chunk
+    return data
+
+
+@pytest.mark.parametrize("address", ["vip", "vip6"])
+@pytest.mark.parametrize(
+    "first",
+    [b"G", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"PRI * HTTP/1.1\r\n", b"\x16\x03\x01\x02\x00", b"PRI * HTTP/2.0\r\n\r\nXX", b"\0" * 50],
+    ids=["one byte", "HTTP/1.1", "nearly", "TLS", "very nearly", "zeros"],
+)
+def test_small_exchanges(agent, echo, client, first, address):
+    diverted = agent.bpf_stat("diverted")
+    with client.connect(getattr(echo.service, address), 7000) as connection:
+        connection.sendall(first)
+        assert receive(connection, len(first)) == first
+        connection.sendall(b"again")
+        assert receive(connection, 5) == b"again"
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(1) == b""
+    assert agent.bpf_stat("diverted") == diverted + 1
+
+
+def test_a_prefix_of_the_preface_and_then_something_else(agent, echo, client):
+    with client.connect(echo.service.vip, 7000) as connection:
+        for byte in b"PRI * HT":
+            connection.sendall(bytes([byte]))
+        connection.sendall(b"ML\n")
+        assert receive(connection, 11) == b"PRI * HTML\n"
+
+
+def test_a_prefix_of_the_preface_and_then_the_end(agent, echo, client):
+    with client.connect(echo.service.vip, 7000) as connection:
+        connection.sendall(b"PRI * ")
+        connection.shutdown(socket.SHUT_WR)
+        assert receive(connection, 100) == b"PRI * "
+
+
+def test_bulk_both_ways(agent, echo, client):
+    """32 MB each way at once; the reader is slow at first, so that backpressure has to hold."""
+    size = 32 << 20
+    data = random.Random(7).randbytes(size)
+    with client.connect(echo.service.vip, 7000, timeout=30) as connection:
+
+        def write():
+            connection.sendall(data)
+            connection.shutdown(socket.SHUT_WR)
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        writer.join(0.5)
+        rss = agent.resident_kib()
+        digest = hashlib.sha256()
+        received = 0
+        while chunk := connection.recv(1 << 18):
+            digest.update(chunk)
+            received += len(chunk)
+        writer.join(10)
+    assert received == size
+    assert digest.digest() == hashlib.sha256(data).digest()
+    assert agent.resident_kib() - rss < 32 << 10
+
+
+def test_relays_are_counted_and_leave_nothing(agent, echo, client):
+    def opened_and_closed():
+        return agent.metric("istio_tcp_connections_opened_total"), agent.metric("istio_tcp_connections_closed_total")
+
+    before = opened_and_closed()
+    descriptors = agent.descriptors()
+    for _ in range(20):
+        with client.connect(echo.service.vip, 7000) as connection:
+            connection.sendall(b"x")
+            assert connection.recv(1) == b"x"
+    agent.wait(lambda: opened_and_closed() == (before[0] + 20, before[1] + 20), 5, "20 relays are counted")
+    agent.wait(lambda: agent.descriptors() <= descriptors, 5, "the relays' descriptors are gone")
+
+
+def test_no_backend_closes_the_connection(lab, agent, client):
+    pod = lab.pod("nobody")
+    service = lab.service("refused", ports=[Port("grpc", 7001, 7001)], pods=[pod])
+    agent.wait_applied()
+    with client.connect(service.vip, 7001) as connection:
+        connection.sendall(b"hello")
+        try:
+            assert connection.recv(1) == b""
+        except ConnectionResetError:
+            pass  # as a server that refuses would
+    lab.remove_service(service)
+    pod.remove()

@@ -1,0 +1,98 @@
+#include "clusters/balancer.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <memory>
+#include <vector>
+
+namespace weir::clusters {
+namespace {
+
+using config::LoadBalancing;
+
+class Endpoints {
+ public:
+  explicit Endpoints(size_t count) : states_(count) {
+    for (auto& state : states_) pointers_.push_back(&state);
+  }
+  std::span<EndpointState* const> all() const { return pointers_; }
+  EndpointState& operator[](size_t i) { return states_[i]; }
+  size_t index(const EndpointState* e) const { return static_cast<size_t>(e - states_.data()); }
+
+ private:
+  std::vector<EndpointState> states_;
+  std::vector<EndpointState*> pointers_;
+};
+
+constexpr LoadBalancing kPolicies[] = {LoadBalancing::least_request, LoadBalancing::round_robin,
+                                       LoadBalancing::random};
+const base::Instant kNow{std::chrono::seconds(100)};
+
+TEST(Balancer, NoneOfNone) {
+  Balancer balancer(1);
+  for (auto policy : kPolicies) EXPECT_EQ(balancer.pick(policy, {}, {}, kNow), nullptr);
+}
+
+TEST(Balancer, IdleEndpointsGetEvenShares) {
+  for (auto policy : kPolicies) {
+    for (size_t count : {2u, 3u, 30u}) {
+      Endpoints endpoints(count);
+      Balancer balancer(42);
+      std::vector<int> picks(count);
+      const int rounds = 1000 * static_cast<int>(count);
+      for (int i = 0; i < rounds; ++i) ++picks[endpoints.index(balancer.pick(policy, endpoints.all(), {}, kNow))];
+      for (int n : picks) EXPECT_NEAR(n, 1000, 170) << "of " << count;  // more than five standard deviations
+    }
+  }
+}
+
+TEST(Balancer, RoundRobinTakesTurns) {
+  Endpoints endpoints(3);
+  Balancer balancer(1);
+  for (size_t i = 0; i < 9; ++i)
+    EXPECT_EQ(endpoints.index(balancer.pick(LoadBalancing::round_robin, endpoints.all(), {}, kNow)), i % 3);
+}
+
+TEST(Balancer, LeastRequestFavoursTheIdle) {
+  Endpoints endpoints(2);
+  endpoints[0].active_requests = 5;
+  Balancer balancer(9);
+  for (int i = 0; i < 100; ++i)
+    EXPECT_EQ(balancer.pick(LoadBalancing::least_request, endpoints.all(), {}, kNow), &endpoints[1]);
+}
+
+TEST(Balancer, LeastRequestStaysEvenWhenRequestsPileUp) {
+  Endpoints endpoints(10);
+  Balancer balancer(3);
+  for (int i = 0; i < 10'000; ++i)
+    ++balancer.pick(LoadBalancing::least_request, endpoints.all(), {}, kNow)->active_requests;
+  for (size_t i = 0; i < 10; ++i) EXPECT_NEAR(endpoints[i].active_requests, 1000, 10);
+}
+
+TEST(Balancer, TheTriedAreNeverPickedAgain) {
+  for (auto policy : kPolicies) {
+    Endpoints endpoints(3);
+    Balancer balancer(5);
+    std::vector<const EndpointState*> tried{&endpoints[0], &endpoints[2]};
+    for (int i = 0; i < 50; ++i) EXPECT_EQ(balancer.pick(policy, endpoints.all(), tried, kNow), &endpoints[1]);
+    tried.push_back(&endpoints[1]);
+    EXPECT_EQ(balancer.pick(policy, endpoints.all(), tried, kNow), nullptr);
+  }
+}
+
+TEST(Balancer, TheAvoidedArePickedOnlyWhenNoOtherIsLeft) {
+  for (auto policy : kPolicies) {
+    Endpoints endpoints(2);
+    Balancer balancer(5);
+    endpoints[0].avoid_until = kNow + std::chrono::seconds(1);
+    for (int i = 0; i < 50; ++i) EXPECT_EQ(balancer.pick(policy, endpoints.all(), {}, kNow), &endpoints[1]);
+    endpoints[1].avoid_until = kNow + std::chrono::seconds(1);
+    EXPECT_NE(balancer.pick(policy, endpoints.all(), {}, kNow), nullptr);
+    std::vector<const EndpointState*> tried{&endpoints[1]};
+    EXPECT_EQ(balancer.pick(policy, endpoints.all(), tried, kNow), &endpoints[0]);
+  }
+}
+
+}  // namespace
+}  // namespace weir::clusters

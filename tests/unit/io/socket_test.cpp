@@ -1,0 +1,191 @@
+#include "io/socket.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+
+#include <string>
+#include <thread>
+
+namespace weir::io {
+namespace {
+
+using std::chrono::milliseconds;
+
+std::string text(const base::Slice& bytes) {
+  return std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+}
+
+struct User final : SocketEvents {
+  void on_connected(int error) override { connected = error; }
+  void on_received(base::Slice bytes) override {
+    received += text(bytes);
+    if (keep) kept.push_back(std::move(bytes));
+  }
+  void on_receive_end(int error) override { end = error; }
+  void on_sent(int result) override {
+    sent += result;
+    ++sends;
+  }
+  void on_writable() override { writable = true; }
+  void on_closed() override { closed = true; }
+
+  int connected = -1, end = -1, sent = 0, sends = 0;
+  bool writable = false, closed = false, keep = false;
+  std::string received;
+  std::vector<base::Slice> kept;
+};
+
+class SocketTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    auto made = Reactor::create({64, 256});
+    ASSERT_TRUE(made.ok()) << made.error().message;
+    reactor = std::move(*made);
+    int pair[2];
+    ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
+    peer = base::Fd(pair[1]);
+    socket = std::make_unique<Socket>(*reactor, base::Fd(pair[0]));
+    socket->set_events(user);
+  }
+  void TearDown() override {
+    user.kept.clear();
+    if (!socket) return;
+    socket->close();
+    run_until([&] { return user.closed; });
+    ASSERT_TRUE(user.closed);
+  }
+  template <class Condition>
+  void run_until(Condition done) {
+    const base::Instant give_up = base::MonotonicClock::now() + milliseconds(3000);
+    while (!done() && base::MonotonicClock::now() < give_up) reactor->turn(milliseconds(20));
+  }
+  void send(const std::string& bytes) {
+    const iovec part{const_cast<char*>(bytes.data()), bytes.size()};
+    socket->send({&part, 1});
+  }
+
+  std::unique_ptr<Reactor> reactor;
+  base::Fd peer;
+  User user;
+  std::unique_ptr<Socket> socket;
+};
+
+TEST_F(SocketTest, ReceivesUntilTheEnd) {
+  socket->receive();
+  ASSERT_EQ(write(peer.get(), "one", 3), 3);
+  run_until([&] { return user.received == "one"; });
+  ASSERT_EQ(write(peer.get(), "two", 3), 3);
+  run_until([&] { return user.received == "onetwo"; });
+  EXPECT_EQ(user.received, "onetwo");
+  peer.reset();
+  run_until([&] { return user.end != -1; });
+  EXPECT_EQ(user.end, 0);
+}
+
+TEST_F(SocketTest, ReceiveOnceIsQuietAfterwards) {
+  socket->receive_once();
+  ASSERT_EQ(write(peer.get(), "a", 1), 1);
+  run_until([&] { return !user.received.empty(); });
+  ASSERT_EQ(write(peer.get(), "b", 1), 1);
+  for (int i = 0; i < 3; ++i) reactor->turn(milliseconds(5));
+  EXPECT_EQ(user.received, "a");
+  socket->receive_once();
+  run_until([&] { return user.received == "ab"; });
+  EXPECT_EQ(user.received, "ab");
+}
+
+TEST_F(SocketTest, GathersSeveralParts) {
+  std::string parts[] = {"one ", "two ", "three"};
+  std::vector<iovec> iovecs;
+  for (auto& part : parts) iovecs.push_back({part.data(), part.size()});
+  socket->send(iovecs);
+  run_until([&] { return user.sends == 1; });
+  EXPECT_EQ(user.sent, 13);
+  char buffer[32];
+  EXPECT_EQ(read(peer.get(), buffer, sizeof buffer), 13);
+  EXPECT_EQ(std::string(buffer, 13), "one two three");
+}
+
+TEST_F(SocketTest, AFullSocketGivesAShortCountAndThenWritable) {
+  const std::string bulk(4 << 20, 'x');
+  send(bulk);
+  run_until([&] { return user.sends == 1; });
+  EXPECT_GT(user.sent, 0);
+  EXPECT_LT(static_cast<size_t>(user.sent), bulk.size());
+  EXPECT_TRUE(socket->sending());
+  EXPECT_FALSE(user.writable);
+  std::string buffer(1 << 20, '\0');
+  while (read(peer.get(), buffer.data(), buffer.size()) > 0) {
+  }
+  run_until([&] { return user.writable; });
+  EXPECT_TRUE(user.writable);
+  EXPECT_FALSE(socket->sending());
+}
+
+TEST_F(SocketTest, SendingToAClosedPeerIsAnError) {
+  peer.reset();
+  send("x");
+  run_until([&] { return user.sends == 1; });
+  EXPECT_EQ(user.sent, -EPIPE);
+}
+
+TEST_F(SocketTest, HeldBuffersNeverStopTheReactorAndReceivingGoesOn) {
+  user.keep = true;  // every chunk pins a buffer
+  socket->receive();
+  const std::string chunk(100, 'c');
+  // More chunks than there are buffers (256).
+  size_t written = 0;
+  for (int i = 0; i < 400; ++i) {
+    if (write(peer.get(), chunk.data(), chunk.size()) == 100) written += 100;
+    reactor->turn(milliseconds(1));
+  }
+  EXPECT_LT(user.received.size(), written);
+  user.kept.clear();
+  user.keep = false;
+  run_until([&] { return user.received.size() == written; });
+  EXPECT_EQ(user.received.size(), written);
+}
+
+TEST_F(SocketTest, CloseWithAReceivePendingEndsQuietly) {
+  socket->receive();
+  reactor->turn(milliseconds(1));
+  socket->close();
+  EXPECT_FALSE(user.closed);  // never from within close()
+  run_until([&] { return user.closed; });
+  EXPECT_TRUE(user.closed);
+  EXPECT_EQ(user.end, -1);
+  socket.reset();
+}
+
+TEST_F(SocketTest, PostWakesTheReactor) {
+  bool ran = false;
+  std::thread other([&] { reactor->post([&] { ran = true; }); });
+  const base::Instant begin = base::MonotonicClock::now();
+  while (!ran && base::MonotonicClock::now() - begin < std::chrono::seconds(5)) reactor->turn(std::chrono::seconds(5));
+  other.join();
+  EXPECT_TRUE(ran);
+  EXPECT_LT(base::MonotonicClock::now() - begin, std::chrono::seconds(3));
+}
+
+TEST_F(SocketTest, ConnectReportsRefusal) {
+  base::Fd fd(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  base::Fd reserved(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));  // bound, not listening
+  sockaddr_storage address{};
+  base::SocketAddress target{*base::IpAddress::parse("127.0.0.1"), 0};
+  ASSERT_EQ(bind(reserved.get(), reinterpret_cast<sockaddr*>(&address), target.to(address)), 0);
+  socklen_t size = sizeof address;
+  ASSERT_EQ(getsockname(reserved.get(), reinterpret_cast<sockaddr*>(&address), &size), 0);
+  User connecting_user;
+  Socket connecting(*reactor, std::move(fd));
+  connecting.set_events(connecting_user);
+  connecting.connect(base::SocketAddress::from(address));
+  run_until([&] { return connecting_user.connected != -1; });
+  EXPECT_EQ(connecting_user.connected, ECONNREFUSED);
+  connecting.close();
+  run_until([&] { return connecting_user.closed; });
+  EXPECT_TRUE(connecting_user.closed);
+}
+
+}  // namespace
+}  // namespace weir::io

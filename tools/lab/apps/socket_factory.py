@@ -1,0 +1,20 @@
+"""Opens TCP sockets for somebody outside the pod: one byte asks ('4' or '6'), the descriptor comes back.
+
+A socket belongs to the network namespace and cgroup of the process that made it, whoever uses it later, so
+a test can hold both ends of a pod's connections in its own hands.
+"""
+
+import socket
+import sys
+
+
+def main() -> None:
+    with socket.socket(fileno=int(sys.argv[1])) as channel:
+        while wanted := channel.recv(1):
+            family = socket.AF_INET if wanted == b"4" else socket.AF_INET6
+            with socket.socket(family, socket.SOCK_STREAM) as made:
+                socket.send_fds(channel, [b"s"], [made.fileno()])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""A Service with its EndpointSlices, kept in step in the manifests and in the node's DNAT."""
+
+from dataclasses import dataclass, field
+
+from . import manifests
+from .pod import Pod
+
+
+@dataclass
+class Port:
+    name: str | None
+    port: int
+    target_port: int
+    app_protocol: str | None = None
+    protocol: str = "TCP"
+
+
+@dataclass
+class Endpoint:
+    pod: Pod
+    ready: bool = True
+    serving: bool = True
+    terminating: bool = False
+
+
+@dataclass
+class Service:
+    """Made by Lab.service(). Every change is published before the call returns."""
+
+    lab: object
+    name: str
+    namespace: str
+    vip: str
+    vip6: str | None
+    ports: list[Port]
+    annotations: dict = field(default_factory=dict)
+    endpoints: list[Endpoint] = field(default_factory=list)
+
+    @property
+    def target(self) -> str:
+        """VIP:port of the first port."""
+        return f"{self.vip}:{self.ports[0].port}"
+
+    @property
+    def target6(self) -> str:
+        return f"[{self.vip6}]:{self.ports[0].port}"
+
+    @property
+    def mapped_target(self) -> str:
+        """The VIP as a v4-mapped IPv6 address, as dual-stack sockets dial it."""
+        return f"[::ffff:{self.vip}]:{self.ports[0].port}"
+
+    @property
+    def manifest(self):
+        return self.lab.manifests / f"service-{self.namespace}-{self.name}.yaml"
+
+    @property
+    def slices_manifest(self):
+        return self.lab.manifests / f"endpointslice-{self.namespace}-{self.name}.yaml"
+
+    def usable_endpoints(self) -> list[Endpoint]:
+        """Ready ones; when there is none, those that serve while they terminate (as kube-proxy)."""
+        ready = [e for e in self.endpoints if e.ready]
+        return ready or [e for e in self.endpoints if e.serving and e.terminating]
+
+    def add(self, *pods: Pod) -> None:
+        self.endpoints += [Endpoint(pod) for pod in pods]
+        self.publish()
+
+    def remove(self, *pods: Pod) -> None:
+        self.endpoints = [e for e in self.endpoints if e.pod not in pods]
+        self.publish()
+
+    def set_ready(self, pod: Pod, ready: bool, terminating: bool | None = None) -> None:
+        for endpoint in self.endpoints:
+            if endpoint.pod is pod:
+                endpoint.ready = ready
+                endpoint.serving = ready or bool(terminating)
+                endpoint.terminating = bool(terminating)
+        self.publish()
+
+    def publish(self) -> None:
+        """Writes both manifests and the node's DNAT rules."""
+        vips = [self.vip] + ([self.vip6] if self.vip6 else [])
+        manifests.write(self.manifest, manifests.service(self.name, self.namespace, vips, self.ports, self.annotations))
+        families = {"IPv4": "ip", "IPv6": "ip6"} if self.vip6 else {"IPv4": "ip"}
+        manifests.write(
+            self.slices_manifest,
+            *(
+                manifests.endpoint_slice(
+                    self.name,
+                    self.namespace,
+                    family,
+                    self.ports,
+                    [(getattr(e.pod, attribute), e) for e in self.endpoints],
+                    self.lab.node_name,
+                )
+                for family, attribute in families.items()
+            ),
+        )
+        self.lab.sync_kube_proxy()

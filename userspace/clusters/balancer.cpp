@@ -1,0 +1,52 @@
+#include "clusters/balancer.h"
+
+#include <algorithm>
+
+namespace weir::clusters {
+
+uint64_t Balancer::random() {  // xorshift64*
+  random_ ^= random_ >> 12;
+  random_ ^= random_ << 25;
+  random_ ^= random_ >> 27;
+  return random_ * 0x2545F4914F6CDD1Dull;
+}
+
+EndpointState* Balancer::pick(config::LoadBalancing policy, std::span<EndpointState* const> endpoints,
+                              std::span<const EndpointState* const> tried, base::Instant now) {
+  const auto count = static_cast<uint32_t>(endpoints.size());
+  if (count == 0) return nullptr;
+  const auto was_tried = [&](const EndpointState* e) { return std::find(tried.begin(), tried.end(), e) != tried.end(); };
+  const auto preferred = [&](const EndpointState* e) { return e->avoid_until <= now && !was_tried(e); };
+  // The first endpoint from `start` on, going round, that satisfies `allowed`.
+  const auto from = [&](uint32_t start, const auto& allowed) -> EndpointState* {
+    for (uint32_t i = 0; i < count; ++i) {
+      EndpointState* e = endpoints[(start + i) % count];
+      if (allowed(e)) return e;
+    }
+    return nullptr;
+  };
+
+  EndpointState* choice = nullptr;
+  switch (policy) {
+    case config::LoadBalancing::round_robin:
+      choice = from(next_, preferred);
+      if (choice) next_ = (next_ + 1) % count;
+      break;
+    case config::LoadBalancing::random:
+      choice = from(below(count), preferred);
+      break;
+    case config::LoadBalancing::least_request: {
+      const uint32_t first = below(count);
+      choice = from(first, preferred);
+      if (!choice || count == 1) break;
+      // The second choice is another one with equal chance.
+      EndpointState* other = endpoints[(first + 1 + below(count - 1)) % count];
+      if (other != choice && preferred(other) && other->active_requests < choice->active_requests) choice = other;
+      break;
+    }
+  }
+  if (choice) return choice;
+  return from(below(count), [&](const EndpointState* e) { return !was_tried(e); });
+}
+
+}  // namespace weir::clusters

@@ -1,0 +1,41 @@
+// Balancer picks an endpoint for one request. One per (source pod, cluster), so
+// what it balances by is the load that this source put on each endpoint. Pure but
+// for its random state.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "base/clock.h"
+#include "config/snapshot.h"
+
+namespace weir::clusters {
+
+// An endpoint as one source sees it.
+struct EndpointState {
+  config::Endpoint endpoint;
+  uint32_t active_requests = 0;
+  uint64_t requests = 0;
+  // After a failed connect others are preferred until then.
+  base::Instant avoid_until{};
+};
+
+class Balancer {
+ public:
+  explicit Balancer(uint64_t seed) : random_(seed | 1) {}
+
+  // One of `endpoints` that is not in `tried`; null when there is none. Endpoints to be
+  // avoided are picked only when all others are gone. LEAST_REQUEST is two random
+  // choices, the one with fewer active requests (Envoy's default).
+  EndpointState* pick(config::LoadBalancing policy, std::span<EndpointState* const> endpoints,
+                      std::span<const EndpointState* const> tried, base::Instant now);
+
+ private:
+  uint64_t random();
+  uint32_t below(uint32_t bound) { return static_cast<uint32_t>((random() >> 32) * bound >> 32); }
+
+  uint64_t random_;
+  uint32_t next_ = 0;  // ROUND_ROBIN
+};
+
+}  // namespace weir::clusters

@@ -1,0 +1,287 @@
+#include "control/node.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "base/log.h"
+#include "interception/cgroup_tree.h"
+
+namespace weir::control {
+namespace {
+
+using base::log::error;
+using base::log::info;
+using base::log::warn;
+
+constexpr auto kTick = std::chrono::seconds(1);
+constexpr auto kDrainPoll = std::chrono::milliseconds(20);
+// An answer to abandoned RPCs is given this long to reach the applications.
+constexpr auto kAbandonGrace = std::chrono::seconds(1);
+// Pods' rows of other agents are theirs until this agent has had time to take the pods over.
+constexpr auto kForeignRowsGrace = std::chrono::seconds(10);
+constexpr auto kSnapshotPatience = std::chrono::seconds(1);
+
+// Unique among the agents of a boot: nanoseconds since it.
+uint64_t new_generation() { return static_cast<uint64_t>(base::MonotonicClock::now().time_since_epoch().count()); }
+
+void log_new_findings(const config::Snapshot& now, const config::Snapshot* before) {
+  for (const config::Finding& finding : now.findings) {
+    if (before && std::find(before->findings.begin(), before->findings.end(), finding) != before->findings.end())
+      continue;
+    const std::string place = finding.file.empty() ? "" : finding.file + ":" + std::to_string(finding.line) + " ";
+    const std::string line = finding.code + " " + place + finding.object + ": " + finding.message +
+                             (finding.fix.empty() ? "" : " (" + finding.fix + ")");
+    switch (finding.severity) {
+      case config::Severity::error:
+        error("{}", line);
+        break;
+      case config::Severity::warning:
+        warn("{}", line);
+        break;
+      case config::Severity::info:
+        info("{}", line);
+        break;
+    }
+  }
+}
+
+}  // namespace
+
+Node::Node(NodeOptions options) : options_(std::move(options)), generation_(new_generation()) {}
+
+Node::~Node() = default;
+
+base::Result<std::unique_ptr<Node>> Node::start(NodeOptions options,
+                                                std::span<const std::unique_ptr<telemetry::Recorder>> recorders) {
+  std::unique_ptr<Node> node(new Node(std::move(options)));
+  if (auto prepared = node->prepare(recorders); !prepared) return prepared.error();
+  return node;
+}
+
+base::Result<void> Node::prepare(std::span<const std::unique_ptr<telemetry::Recorder>> recorders) {
+  started_ = base::MonotonicClock::now();
+  sigset_t terminating;
+  sigemptyset(&terminating);
+  sigaddset(&terminating, SIGTERM);
+  sigaddset(&terminating, SIGINT);
+  signals_ = base::Fd(signalfd(-1, &terminating, SFD_NONBLOCK | SFD_CLOEXEC));
+  wakeup_ = base::Fd(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
+  if (!signals_ || !wakeup_) return base::system_error("signalfd", errno);
+
+  // 1. Configuration, as far as the files go.
+  directory_ = std::make_unique<kubernetes::ManifestDirectory>(options_.manifests, &store_);
+  if (auto loaded = directory_->load(started_); !loaded) return loaded.error();
+  translator_ = std::make_unique<kubernetes::Translator>(options_.cluster);
+  snapshot_ = translator_->build(store_, nullptr);
+  configured_ = base::MonotonicClock::now();
+  log_new_findings(*snapshot_, nullptr);
+
+  // 2. The programs, diverting nothing yet: `pods` holds no row of ours.
+  auto cgroups = interception::find_cgroup_tree(options_.proc);
+  if (!cgroups) return cgroups.error();
+  if (!options_.cgroup_roots.empty()) {
+    cgroups->roots = options_.cgroup_roots;
+    const bool in_v2 = options_.cgroup_roots.front().starts_with(cgroups->v2_mount + "/");
+    cgroups->pods_cgroup = in_v2 ? options_.cgroup_roots.front() : cgroups->v2_mount;
+  }
+  auto programs = interception::Programs::load(
+      {options_.bpf_dir, cgroups->pods_cgroup, cgroups->agent_cgroup});
+  if (!programs) return programs.error();
+  programs_ = std::make_unique<interception::Programs>(std::move(*programs));
+  if (auto attached = programs_->attach(); !attached) return attached.error();
+  info("BPF programs attached at {}, pinned below {}", cgroups->pods_cgroup, options_.bpf_dir);
+  service_rows_ = std::make_unique<ServiceRows>(maps(), generation_);
+  if (auto adopted = service_rows_->adopt(); !adopted) return adopted.error();
+
+  // 3. The workers.
+  for (const auto& recorder : recorders) {
+    proxy::WorkerOptions worker_options;
+    worker_options.index = static_cast<uint32_t>(workers_.size());
+    worker_options.limits = options_.limits;
+    worker_options.mark_upstream = [this](int fd) { return maps().mark(fd, WEIR_MARK_UPSTREAM, generation_); };
+    worker_options.original_destination = [this](int fd) -> std::optional<base::SocketAddress> {
+      const auto original = maps().original_destination(fd);
+      if (!original) return std::nullopt;
+      return interception::from_abi(original->destination);
+    };
+    auto worker = proxy::Worker::start(std::move(worker_options), *recorder, snapshot_);
+    if (!worker) return worker.error();
+    workers_.push_back(std::move(*worker));
+  }
+  pods_of_worker_.resize(workers_.size());
+  service_rows_->remove_unwanted(*snapshot_);
+  service_rows_->add_wanted(*snapshot_);
+
+  // 4. The pods.
+  interception::EnrolmentOptions enrolment_options;
+  enrolment_options.cgroup_roots = cgroups->roots;
+  enrolment_options.proc = options_.proc;
+  enrolment_options.generation = generation_;
+  enrolment_ = std::make_unique<interception::Enrolment>(enrolment_options, maps(),
+                                                           static_cast<interception::EnrolmentEvents&>(*this));
+  if (auto watching = enrolment_->start(); !watching) return watching.error();
+  enrolment_->want(snapshot_->pods, base::MonotonicClock::now());
+  publish();
+  return {};
+}
+
+void Node::run() {
+  base::Instant next_tick = base::MonotonicClock::now() + kTick;
+  while (true) {
+    pollfd fds[] = {{signals_.get(), POLLIN, 0},
+                    {wakeup_.get(), POLLIN, 0},
+                    {directory_->fd(), POLLIN, 0},
+                    {enrolment_->fd(), POLLIN, 0}};
+    const base::Instant before = base::MonotonicClock::now();
+    base::Duration wait = next_tick - before;
+    if (const auto due = directory_->next_deadline()) wait = std::min<base::Duration>(wait, *due - before);
+    if (draining_) wait = std::min<base::Duration>(wait, kDrainPoll);
+    const auto wait_ms = std::chrono::ceil<std::chrono::milliseconds>(std::max(wait, base::Duration(0)));
+    poll(fds, std::size(fds), static_cast<int>(wait_ms.count()));
+    const base::Instant now = base::MonotonicClock::now();
+
+    if (fds[0].revents != 0) {
+      signalfd_siginfo signal;
+      while (read(signals_.get(), &signal, sizeof signal) == sizeof signal) {
+        if (draining_) {
+          warn("signal {} again: ending what still runs", signal.ssi_signo);
+          drain_deadline_ = now;
+        } else {
+          info("signal {}: draining", signal.ssi_signo);
+          begin_drain(now);
+        }
+      }
+    }
+    if (fds[1].revents != 0) {
+      uint64_t count;
+      if (read(wakeup_.get(), &count, sizeof count) == sizeof count && !draining_) begin_drain(now);
+    }
+    bool changed = false;
+    if (fds[2].revents != 0) changed |= directory_->on_readable(now);
+    if (const auto due = directory_->next_deadline(); due && *due <= now) changed |= directory_->tick(now);
+    if (changed) configure(now);
+    if (fds[3].revents != 0 && !draining_) {
+      enrolment_->on_readable(now);
+      status_stale_ = true;
+    }
+    if (now >= next_tick) {
+      if (!draining_) enrolment_->tick(now);
+      if (!foreign_pods_swept_ && now - started_ > kForeignRowsGrace) sweep_foreign_pods();
+      next_tick = now + kTick;
+      status_stale_ = true;
+    }
+    if (status_stale_) publish();
+    if (draining_ && drained(now)) return;
+  }
+}
+
+void Node::configure(base::Instant now) {
+  auto next = translator_->build(store_, snapshot_.get());
+  log_new_findings(*next, snapshot_.get());
+  service_rows_->remove_unwanted(*next);
+  std::vector<std::future<void>> applied;
+  for (auto& worker : workers_) applied.push_back(worker->set_snapshot(next));
+  for (auto& future : applied) {
+    if (future.wait_for(kSnapshotPatience) != std::future_status::ready)
+      warn("a worker has not taken configuration revision {} over within a second", next->revision);
+  }
+  service_rows_->add_wanted(*next);
+  snapshot_ = std::move(next);
+  configured_ = now;
+  if (!draining_) enrolment_->want(snapshot_->pods, now);
+  status_stale_ = true;
+  base::log::debug("configuration revision {}: {} services, {} pods", snapshot_->revision, snapshot_->services.size(),
+                   snapshot_->pods.size());
+}
+
+void Node::drain() {
+  const uint64_t one = 1;
+  [[maybe_unused]] const ssize_t n = write(wakeup_.get(), &one, sizeof one);
+}
+
+void Node::begin_drain(base::Instant now) {
+  draining_ = true;
+  drain_deadline_ = now + options_.drain_timeout;
+  // First no connect() is diverted any more, then the listeners go: a connection whose SYN was
+  // under way in between is in the accept queue, and is taken from it.
+  enrolment_->withdraw();
+  for (auto& worker : workers_) worker->drain();
+  status_stale_ = true;
+}
+
+bool Node::drained(base::Instant now) {
+  const bool all = std::all_of(workers_.begin(), workers_.end(), [](const auto& w) { return w->drained(); });
+  if (all) {
+    info("drained");
+    return true;
+  }
+  if (now < drain_deadline_) return false;
+  if (!abandoned_) {
+    abandoned_ = true;
+    uint64_t running = 0;
+    for (const auto& worker : workers_) running += worker->stats().active_rpcs.value();
+    warn("drain limit reached: {} RPCs end with UNAVAILABLE", running);
+    for (auto& worker : workers_) worker->abort_all();
+    drain_deadline_ = now + kAbandonGrace;
+    return false;
+  }
+  return true;
+}
+
+void Node::sweep_foreign_pods() {
+  foreign_pods_swept_ = true;
+  auto rows = maps().pods();
+  if (!rows) return;
+  for (const auto& [cookie, row] : *rows) {
+    if (row.generation >= generation_) continue;
+    if (auto removed = maps().remove_pod(cookie); !removed)
+      warn("a row of an earlier agent stays in the pods map: {}", removed.error().message);
+  }
+}
+
+uint32_t Node::enrolled(interception::EnrolledPod pod) {
+  const auto least = std::min_element(pods_of_worker_.begin(), pods_of_worker_.end());
+  const auto index = static_cast<uint32_t>(least - pods_of_worker_.begin());
+  ++*least;
+  worker_of_pod_[pod.pod->uid] = index;
+  workers_[index]->add_source(std::move(pod));
+  status_stale_ = true;
+  return index;
+}
+
+void Node::updated(std::shared_ptr<const config::Pod> pod) {
+  const auto found = worker_of_pod_.find(pod->uid);
+  if (found != worker_of_pod_.end()) workers_[found->second]->update_source(std::move(pod));
+}
+
+void Node::removed(const std::string& uid) {
+  const auto found = worker_of_pod_.find(uid);
+  if (found == worker_of_pod_.end()) return;
+  workers_[found->second]->remove_source(uid);
+  --pods_of_worker_[found->second];
+  worker_of_pod_.erase(found);
+  status_stale_ = true;
+}
+
+void Node::publish() {
+  auto status = std::make_shared<NodeStatus>();
+  status->snapshot = snapshot_;
+  status->configured = configured_;
+  status->pods = enrolment_->status();
+  status->draining = draining_;
+  const std::lock_guard lock(status_mutex_);
+  status_ = std::move(status);
+  status_stale_ = false;
+}
+
+std::shared_ptr<const NodeStatus> Node::status() const {
+  const std::lock_guard lock(status_mutex_);
+  return status_;
+}
+
+}  // namespace weir::control

@@ -1,0 +1,97 @@
+// Node is the agent of the DaemonSet: its control thread turns manifests and pods
+// into Snapshots, keeps the BPF maps and the pods' listeners in step, and starts,
+// drains and ends the workers.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/result.h"
+#include "control/service_rows.h"
+#include "interception/enrolment.h"
+#include "interception/programs.h"
+#include "kubernetes/manifest_directory.h"
+#include "kubernetes/object_store.h"
+#include "kubernetes/translate.h"
+#include "proxy/worker.h"
+
+namespace weir::control {
+
+struct NodeOptions {
+  std::string manifests;  // directory
+  kubernetes::ClusterSettings cluster;
+  std::string bpf_dir = "/sys/fs/bpf/weir";
+  std::vector<std::string> cgroup_roots;  // empty: found in /proc/mounts
+  std::string proc = "/proc";
+  uint32_t workers = 1;
+  base::Duration drain_timeout = std::chrono::minutes(10);
+  http2::Limits limits;
+};
+
+// What other threads may know; a consistent copy, replaced as a whole.
+struct NodeStatus {
+  std::shared_ptr<const config::Snapshot> snapshot;
+  base::Instant configured;  // when the snapshot was built
+  std::vector<interception::PodStatus> pods;
+  bool draining = false;
+};
+
+class Node final : private interception::EnrolmentEvents {
+ public:
+  // Loads configuration, attaches the BPF programs, starts the workers (one a recorder). Errors
+  // name the remedy. Signals SIGTERM and SIGINT must be blocked in every thread: run() takes them.
+  static base::Result<std::unique_ptr<Node>> start(NodeOptions options,
+                                                   std::span<const std::unique_ptr<telemetry::Recorder>> recorders);
+  ~Node() override;
+
+  // The control thread's loop: returns after SIGTERM or SIGINT, when everything has drained.
+  void run();
+  // As SIGTERM. Thread-safe.
+  void drain();
+
+  // Thread-safe.
+  std::shared_ptr<const NodeStatus> status() const;
+  const proxy::WorkerStats& worker_stats(uint32_t worker) const { return workers_[worker]->stats(); }
+  uint32_t worker_count() const { return static_cast<uint32_t>(workers_.size()); }
+  interception::Maps& maps() { return programs_->maps(); }
+
+ private:
+  explicit Node(NodeOptions options);
+  base::Result<void> prepare(std::span<const std::unique_ptr<telemetry::Recorder>> recorders);
+  void configure(base::Instant now);
+  void begin_drain(base::Instant now);
+  bool drained(base::Instant now);
+  void publish();
+  void sweep_foreign_pods();
+
+  uint32_t enrolled(interception::EnrolledPod pod) override;
+  void updated(std::shared_ptr<const config::Pod> pod) override;
+  void removed(const std::string& uid) override;
+
+  NodeOptions options_;
+  uint64_t generation_;
+  kubernetes::ObjectStore store_;
+  std::unique_ptr<kubernetes::ManifestDirectory> directory_;
+  std::unique_ptr<kubernetes::Translator> translator_;
+  std::unique_ptr<interception::Programs> programs_;
+  std::unique_ptr<ServiceRows> service_rows_;
+  std::unique_ptr<interception::Enrolment> enrolment_;
+  std::vector<std::unique_ptr<proxy::Worker>> workers_;
+  std::unordered_map<std::string, uint32_t> worker_of_pod_;  // by UID
+  std::vector<uint32_t> pods_of_worker_;
+  std::shared_ptr<const config::Snapshot> snapshot_;
+
+  base::Fd signals_, wakeup_;
+  base::Instant configured_{}, started_{}, drain_deadline_{};
+  bool draining_ = false, abandoned_ = false, foreign_pods_swept_ = false, status_stale_ = true;
+  mutable std::mutex status_mutex_;
+  std::shared_ptr<const NodeStatus> status_;
+};
+
+}  // namespace weir::control

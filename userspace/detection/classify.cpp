@@ -1,0 +1,54 @@
+#include "detection/classify.h"
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+
+namespace weir::detection {
+namespace {
+
+using Bytes = std::span<const uint8_t>;
+
+constexpr std::string_view kPreface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+constexpr std::array<std::string_view, 9> kHttp1 = {"GET ",     "POST ",    "HEAD ",  "PUT ",  "DELETE ",
+                                                    "OPTIONS ", "CONNECT ", "PATCH ", "TRACE "};
+
+// `bytes` begin with `text` (found), may come to (need_more), or do not (opaque).
+Protocol match(Bytes bytes, std::string_view text, Protocol found) {
+  const size_t n = std::min(bytes.size(), text.size());
+  if (!std::equal(bytes.begin(), bytes.begin() + static_cast<ptrdiff_t>(n), text.begin(),
+                  [](uint8_t a, char b) { return a == static_cast<uint8_t>(b); })) {
+    return Protocol::opaque;
+  }
+  return n == text.size() ? found : Protocol::need_more;
+}
+
+// RFC 8446 section 5.1: handshake (22), version 3.x, a length of 4 to 2^14, then the handshake type ClientHello (1).
+Protocol match_tls(Bytes bytes) {
+  const auto at = [&](size_t i) { return static_cast<unsigned>(bytes[i]); };
+  if (bytes[0] != 22) return Protocol::opaque;
+  if (bytes.size() > 1 && at(1) != 3) return Protocol::opaque;
+  if (bytes.size() > 2 && at(2) > 4) return Protocol::opaque;
+  if (bytes.size() > 4 && ((at(3) << 8 | at(4)) < 4 || (at(3) << 8 | at(4)) > (1u << 14))) return Protocol::opaque;
+  if (bytes.size() > 5) return at(5) == 1 ? Protocol::tls : Protocol::opaque;
+  return Protocol::need_more;
+}
+
+}  // namespace
+
+Protocol classify(Bytes bytes) {
+  if (bytes.empty()) return Protocol::need_more;
+  bool open = false;
+  const auto settles = [&](Protocol verdict) {
+    open = open || verdict == Protocol::need_more;
+    return verdict != Protocol::need_more && verdict != Protocol::opaque;
+  };
+  if (settles(match(bytes, kPreface, Protocol::http2))) return Protocol::http2;
+  for (const std::string_view method : kHttp1) {
+    if (settles(match(bytes, method, Protocol::http1))) return Protocol::http1;
+  }
+  if (settles(match_tls(bytes))) return Protocol::tls;
+  return open ? Protocol::need_more : Protocol::opaque;
+}
+
+}  // namespace weir::detection

@@ -1,0 +1,119 @@
+// Whole header blocks to messages (RFC 9113 section 8): requests, responses, trailers.
+#include <utility>
+
+#include "http2/connection.h"
+
+namespace weir::http2 {
+namespace {
+
+constexpr size_t kKeptHeaders = 8192;
+
+}  // namespace
+
+void Connection::end_block(Bytes bytes) {
+  const Block block = std::exchange(block_, Block());
+  if (headers_.bytes() > kKeptHeaders) headers_ = http::Headers();
+  headers_.clear();
+  const auto outcome =
+      decoder_.decode(bytes, HeaderListLimits{limits_.max_header_list_size, limits_.max_header_fields}, headers_);
+  if (outcome == HpackDecoder::Outcome::broken) {
+    return fail(ConnectionError{ErrorCode::compression_error, "a header block that is not HPACK"});
+  }
+  if (Stream* stream = table_.find(block.stream_id)) return continue_message(*stream, block, outcome);
+  if (idle(block.stream_id)) return begin_request(block, outcome);
+  late_frame(block.stream_id);
+}
+
+void Connection::begin_request(const Block& block, HpackDecoder::Outcome outcome) {
+  const uint32_t id = block.stream_id;
+  ids_skipped_ = ids_skipped_ || id > (highest_seen_ == 0 ? 1 : highest_seen_ + 2);
+  highest_seen_ = id;
+  if (drain_ == Drain::announced) {
+    // Above the last stream id that the peer was told: it will try elsewhere (section 6.8).
+    return closed_streams_.remember(id, Ending::reset_by_us);
+  }
+  if (block.depends_on_itself) {
+    return fail(StreamError{id, ErrorCode::protocol_error, "a stream that depends on itself"});
+  }
+  if (open_ >= limits_.max_concurrent_streams) {
+    ++counters_.streams_refused;
+    write_reset(id, ErrorCode::refused_stream);
+    return closed_streams_.remember(id, Ending::reset_by_us);
+  }
+  highest_processed_ = id;
+  if (outcome == HpackDecoder::Outcome::too_large) return answer(id, "431", block.end_stream);
+  RequestHead head;
+  if (const char* wrong = check_request(headers_, head)) {
+    return fail(StreamError{id, ErrorCode::protocol_error, wrong});
+  }
+  if (head.connect) return answer(id, "501", block.end_stream);
+  if (block.end_stream && head.content_length.value_or(0) != 0) {
+    return fail(StreamError{id, ErrorCode::protocol_error, "content-length without a body"});
+  }
+  accept_request(block, head);
+}
+
+void Connection::accept_request(const Block& block, const RequestHead& head) {
+  Stream& stream = begin_stream(block.stream_id);
+  stream.remote_head_ = true;
+  stream.remote_ended_ = block.end_stream;
+  stream.body_left_ = head.content_length;
+  http::StreamEvents* events = events_.on_stream(stream);
+  if (!stream.live_) {
+    // Released, or all streams were ended, before it had anyone to tell.
+    if (ended_) events->on_reset(http::Reset{http::Reset::Origin::connection, 0, false});
+    return;
+  }
+  stream.events_ = events;
+  events->on_headers(headers_, block.end_stream);
+}
+
+void Connection::continue_message(Stream& stream, const Block& block, HpackDecoder::Outcome outcome) {
+  if (stream.remote_ended_) {
+    return fail(StreamError{block.stream_id, ErrorCode::stream_closed, "HEADERS after END_STREAM"});
+  }
+  if (block.depends_on_itself) {
+    return fail(StreamError{block.stream_id, ErrorCode::protocol_error, "a stream that depends on itself"});
+  }
+  if (outcome == HpackDecoder::Outcome::too_large) {
+    return fail(StreamError{block.stream_id, ErrorCode::enhance_your_calm, "header section above our limits"});
+  }
+  return stream.remote_head_ ? take_trailers(stream, block) : take_response(stream, block);
+}
+
+void Connection::take_response(Stream& stream, const Block& block) {
+  ResponseHead head;
+  const char* wrong = check_response(headers_, head);
+  const bool informational = head.status < 200;
+  if (!wrong && informational && block.end_stream) wrong = "informational response with END_STREAM";
+  const bool no_body = stream.body_forbidden_ || head.status == 204 || head.status == 304;
+  const uint64_t length = no_body ? 0 : head.content_length.value_or(0);
+  if (!wrong && block.end_stream && length != 0) wrong = "content-length without a body";
+  if (wrong) return fail(StreamError{block.stream_id, ErrorCode::protocol_error, wrong});
+  if (!informational) {
+    stream.remote_head_ = true;
+    stream.remote_ended_ = block.end_stream;
+    if (no_body || head.content_length) stream.body_left_ = length;
+  }
+  stream.events_->on_headers(headers_, block.end_stream);
+}
+
+void Connection::take_trailers(Stream& stream, const Block& block) {
+  const char* wrong = check_trailers(headers_);
+  if (!block.end_stream) wrong = "a second header section without END_STREAM";
+  if (stream.body_left_.value_or(0) != 0) wrong = "the body's size is not its content-length";
+  if (wrong) return fail(StreamError{block.stream_id, ErrorCode::protocol_error, wrong});
+  stream.remote_ended_ = true;
+  stream.events_->on_trailers(headers_);
+}
+
+void Connection::answer(uint32_t stream_id, std::string_view status, bool request_ended) {
+  ++counters_.protocol_errors;
+  http::Headers head;
+  head.add(":status", status);
+  write_headers(stream_id, head, true);
+  if (!request_ended) write_reset(stream_id, ErrorCode::no_error);
+  closed_streams_.remember(stream_id, request_ended ? Ending::ended_by_peer : Ending::reset_by_us);
+}
+
+}  // namespace weir::http2

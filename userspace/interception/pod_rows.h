@@ -1,0 +1,55 @@
+// This agent's rows in the BPF map `pods`. A row belongs to the agent whose
+// generation it carries: take() takes it over, and apart from that (and sweep())
+// rows of other agents are left alone, because they took the pod over from us.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "base/result.h"
+#include "config/snapshot.h"
+#include "weir/bpf_abi.h"
+
+namespace weir::interception {
+
+class Maps;
+
+// What enrolment does to maps: operations of Maps.
+struct PodRows {
+  std::function<base::Result<std::optional<weir_pod>>(uint64_t netns_cookie)> get;
+  std::function<base::Result<std::vector<std::pair<uint64_t, weir_pod>>>()> list;
+  std::function<base::Result<void>(uint64_t netns_cookie, const weir_pod& row)> set;
+  std::function<base::Result<void>(uint64_t netns_cookie)> remove;
+  std::function<base::Result<void>(int listener, uint64_t generation)> mark;
+
+  static PodRows of(Maps& maps);  // `maps` outlives it
+};
+
+// The row of a pod whose listeners are at `port`; `v6`: on [::1] too.
+weir_pod make_row(const config::Pod& pod, uint32_t worker, uint16_t port, bool v6);
+
+class OwnedRows {
+ public:
+  OwnedRows(PodRows rows, uint64_t generation) : rows_(std::move(rows)), generation_(generation) {}
+
+  base::Result<void> mark(int listener) { return rows_.mark(listener, generation_); }
+  // Both keep from the row that stands there an operator's brake and, if it is ours, its heartbeat.
+  base::Result<void> take(uint64_t netns_cookie, const weir_pod& row) { return write(netns_cookie, row, true); }
+  base::Result<void> update(uint64_t netns_cookie, const weir_pod& row) { return write(netns_cookie, row, false); }
+  // Whether any agent's row stands there.
+  base::Result<bool> exists(uint64_t netns_cookie) const;
+  base::Result<void> remove(uint64_t netns_cookie);
+  // Removes the rows of other agents.
+  base::Result<void> sweep();
+
+ private:
+  base::Result<void> write(uint64_t netns_cookie, weir_pod row, bool take_over);
+
+  PodRows rows_;
+  uint64_t generation_;
+};
+
+}  // namespace weir::interception

@@ -1,0 +1,163 @@
+#include "io/reactor.h"
+
+#include <poll.h>
+#include <sys/eventfd.h>
+
+#include <algorithm>
+#include <cassert>
+#include <cerrno>
+#include <stdexcept>
+
+namespace weir::io {
+namespace {
+
+constexpr uint32_t kCompletionsPerTurn = 512;  // then sends and timers get their turn
+
+base::Error ring_error(int code) {
+  base::Error error = base::system_error("io_uring_setup", code);
+  if (code == EPERM || code == EACCES) {
+    error.message +=
+        ": io_uring is forbidden here; set the sysctl kernel.io_uring_disabled to 0 and use a seccomp profile "
+        "that allows io_uring_setup, io_uring_enter and io_uring_register";
+  } else if (code == EINVAL || code == ENOSYS) {
+    error.message += ": weir needs Linux 6.1 or newer with io_uring";
+  } else if (code == ENOMEM) {
+    error.message += ": raise the limit of locked memory (ulimit -l)";
+  }
+  return error;
+}
+
+}  // namespace
+
+// Turns a write to the eventfd into a completion.
+class Reactor::Wakeup final : public Operation {
+ public:
+  explicit Wakeup(Reactor& reactor) : reactor_(reactor) { arm(); }
+  void completed(int32_t, uint32_t cqe_flags) override {
+    uint64_t count;
+    [[maybe_unused]] const ssize_t n = read(reactor_.wakeup_fd_.get(), &count, sizeof count);
+    if (!(cqe_flags & IORING_CQE_F_MORE)) arm();
+  }
+
+ private:
+  void arm() { io_uring_prep_poll_multishot(reactor_.prepare(*this), reactor_.wakeup_fd_.get(), POLLIN); }
+  Reactor& reactor_;
+};
+
+base::Result<std::unique_ptr<Reactor>> Reactor::create(const Options& options) {
+  std::unique_ptr<Reactor> reactor(new Reactor);
+  io_uring_params parameters{};
+  parameters.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_CQSIZE |
+                     IORING_SETUP_CLAMP | IORING_SETUP_SUBMIT_ALL;
+  parameters.cq_entries = options.entries * 8;
+  if (const int error = io_uring_queue_init_params(options.entries, &reactor->ring_, &parameters); error != 0)
+    return ring_error(-error);
+  reactor->ring_open_ = true;
+  io_uring_ring_dontfork(&reactor->ring_);
+  try {
+    reactor->buffers_ = std::make_unique<ReceiveBuffers>(reactor->ring_, options.max_receive_buffers);
+  } catch (const std::runtime_error& error) {
+    return base::Error{error.what()};
+  }
+  reactor->wakeup_fd_ = base::Fd(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
+  if (!reactor->wakeup_fd_) return base::system_error("eventfd", errno);
+  reactor->wakeup_ = std::make_unique<Wakeup>(*reactor);
+  reactor->now_ = base::MonotonicClock::now();
+  reactor->timers_.start(reactor->now_);
+  return reactor;
+}
+
+Reactor::~Reactor() {
+  buffers_.reset();
+  if (ring_open_) io_uring_queue_exit(&ring_);
+}
+
+io_uring_sqe* Reactor::prepare(Operation& operation, bool inline_completion) {
+  assert(!operation.pending_);
+  io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
+  while (!sqe) {  // the queue is full: let the kernel take it
+    io_uring_submit(&ring_);
+    sqe = io_uring_get_sqe(&ring_);
+  }
+  operation.pending_ = true;
+  if (inline_completion) ++inline_completions_;
+  // The prep functions of liburing leave user_data alone in 2.3; set_data survives them.
+  io_uring_sqe_set_data(sqe, &operation);
+  return sqe;
+}
+
+void Reactor::cancel(Operation& operation) {
+  if (!operation.pending_) return;
+  io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
+  while (!sqe) {
+    io_uring_submit(&ring_);
+    sqe = io_uring_get_sqe(&ring_);
+  }
+  io_uring_prep_cancel(sqe, &operation, 0);
+  io_uring_sqe_set_data(sqe, nullptr);
+}
+
+msghdr* Reactor::stage(std::span<const iovec> iovecs) {
+  if (staged_used_ == staged_.size()) staged_.push_back(std::make_unique<Staged>());
+  Staged& staged = *staged_[staged_used_++];
+  staged.iovecs.assign(iovecs.begin(), iovecs.end());
+  staged.header = {};
+  staged.header.msg_iov = staged.iovecs.data();
+  staged.header.msg_iovlen = staged.iovecs.size();
+  return &staged.header;
+}
+
+void Reactor::turn(base::Duration max_wait) {
+  ++turns_;
+  const base::Duration until_timer = timers_.next_expiry(base::MonotonicClock::now());
+  const base::Duration wait = std::max(base::Duration(0), std::min(max_wait, until_timer));
+  __kernel_timespec timeout{wait.count() / 1'000'000'000, wait.count() % 1'000'000'000};
+  io_uring_cqe* first = nullptr;
+  // Sends complete while they are submitted: wait for one completion beyond theirs, or
+  // each turn would return at once with nothing new and cost a second system call.
+  const unsigned wanted = std::min(inline_completions_ + 1, ring_.cq.ring_entries / 2);
+  io_uring_submit_and_wait_timeout(&ring_, &first, wanted, &timeout, nullptr);
+  inline_completions_ = 0;
+  staged_used_ = 0;
+  now_ = base::MonotonicClock::now();
+
+  io_uring_cqe* cqe;
+  unsigned head;
+  uint32_t seen = 0;
+  io_uring_for_each_cqe(&ring_, head, cqe) {
+    auto* operation = static_cast<Operation*>(io_uring_cqe_get_data(cqe));
+    ++seen;
+    if (operation) {
+      operation->pending_ = (cqe->flags & IORING_CQE_F_MORE) != 0;
+      operation->completed(cqe->res, cqe->flags);
+    }
+    if (seen == kCompletionsPerTurn) break;
+  }
+  io_uring_cq_advance(&ring_, seen);
+  can_receive_ = buffers_->restock();
+  timers_.advance(now_);
+  run_posted();
+}
+
+void Reactor::post(std::function<void()> task) {
+  {
+    const std::lock_guard lock(posted_mutex_);
+    posted_.push_back(std::move(task));
+    has_posted_.store(true, std::memory_order_release);
+  }
+  const uint64_t one = 1;
+  [[maybe_unused]] const ssize_t n = write(wakeup_fd_.get(), &one, sizeof one);
+}
+
+void Reactor::run_posted() {
+  if (!has_posted_.load(std::memory_order_acquire)) return;
+  {
+    const std::lock_guard lock(posted_mutex_);
+    running_.swap(posted_);
+    has_posted_.store(false, std::memory_order_relaxed);
+  }
+  for (auto& task : running_) task();
+  running_.clear();
+}
+
+}  // namespace weir::io

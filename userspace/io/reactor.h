@@ -1,0 +1,101 @@
+// Reactor: one io_uring and the loop around it. Belongs to one thread; post() is
+// the only function that others may call. A turn is: submit what was prepared and wait,
+// complete what came, run the timers, run what was posted.
+#pragma once
+
+#include <liburing.h>
+#include <sys/uio.h>
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/result.h"
+#include "io/receive_buffers.h"
+#include "io/timer_wheel.h"
+
+namespace weir::io {
+
+// Something the kernel is asked to do, and told of. The object must live until its last
+// completion (one without IORING_CQE_F_MORE), which pending() tells.
+class Operation {
+ public:
+  virtual void completed(int32_t result, uint32_t cqe_flags) = 0;
+  bool pending() const { return pending_; }
+
+ protected:
+  ~Operation() = default;
+
+ private:
+  friend class Reactor;
+  bool pending_ = false;
+};
+
+class Reactor {
+ public:
+  struct Options {
+    uint32_t entries = 1024;             // of the submission queue
+    uint32_t max_receive_buffers = 8192;  // of 16 KiB: 128 MiB
+  };
+  // Must be made and used on the thread that runs it. Fails with the remedy where io_uring
+  // is missing or forbidden.
+  static base::Result<std::unique_ptr<Reactor>> create(const Options& options);
+  ~Reactor();
+  Reactor(const Reactor&) = delete;
+  Reactor& operator=(const Reactor&) = delete;
+
+  // Prepares an operation; it is submitted with the next turn. `inline_completion`: it
+  // completes during submission whatever happens (non-blocking sends), which the
+  // next wait takes into account.
+  io_uring_sqe* prepare(Operation& operation, bool inline_completion = false);
+  // Asks the kernel to end a pending operation; it completes with -ECANCELED, or with its result.
+  void cancel(Operation& operation);
+  // iovecs that stay valid until the next turn has submitted them.
+  msghdr* stage(std::span<const iovec> iovecs);
+
+  // One turn. Returns after at most `max_wait` even if nothing happened.
+  void turn(base::Duration max_wait);
+  // Runs `task` on the reactor's thread, soon. Thread-safe.
+  void post(std::function<void()> task);
+
+  base::Instant now() const { return now_; }  // of this turn
+  TimerWheel& timers() { return timers_; }
+  ReceiveBuffers& buffers() { return *buffers_; }
+  // False: no buffer to receive into is left, and receives must be retried next turn.
+  bool can_receive() const { return can_receive_; }
+  uint64_t turns() const { return turns_; }
+
+ private:
+  class Wakeup;
+  struct Staged {
+    msghdr header;
+    std::vector<iovec> iovecs;
+  };
+  Reactor() = default;
+  void run_posted();
+
+  io_uring ring_{};
+  bool ring_open_ = false;
+  base::Instant now_{};
+  TimerWheel timers_;
+  std::unique_ptr<ReceiveBuffers> buffers_;
+  bool can_receive_ = true;
+  uint32_t inline_completions_ = 0;
+  uint64_t turns_ = 0;
+  std::vector<std::unique_ptr<Staged>> staged_;
+  size_t staged_used_ = 0;
+
+  base::Fd wakeup_fd_;
+  std::unique_ptr<Wakeup> wakeup_;
+  std::mutex posted_mutex_;
+  std::atomic<bool> has_posted_{false};  // spares the lock in turns without a message
+  std::vector<std::function<void()>> posted_;
+  std::vector<std::function<void()>> running_;
+};
+
+}  // namespace weir::io

@@ -1,0 +1,84 @@
+#include "io/receive_buffers.h"
+
+#include <sys/mman.h>
+
+#include <cassert>
+#include <cstring>
+#include <stdexcept>
+
+namespace weir::io {
+namespace {
+constexpr uint32_t kBlock = 64;  // buffers allocated at a time
+}
+
+struct ReceiveBuffers::PooledBuffer : base::Buffer {
+  PooledBuffer(ReceiveBuffers& owner, uint16_t buffer_id, uint8_t* data)
+      : Buffer(data, kBufferSize, &ReceiveBuffers::recycle), pool(owner), id(buffer_id) {}
+  ReceiveBuffers& pool;
+  uint16_t id;
+};
+
+ReceiveBuffers::ReceiveBuffers(io_uring& ring, uint32_t max_buffers) : ring_(ring), max_buffers_(max_buffers) {
+  assert(max_buffers <= 65536);
+  const size_t bytes = kRingEntries * sizeof(io_uring_buf);
+  void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) throw std::runtime_error("no memory for the ring of receive buffers");
+  buffer_ring_ = static_cast<io_uring_buf_ring*>(memory);
+  io_uring_buf_ring_init(buffer_ring_);
+  io_uring_buf_reg registration{};
+  registration.ring_addr = reinterpret_cast<uint64_t>(buffer_ring_);
+  registration.ring_entries = kRingEntries;
+  registration.bgid = kGroup;
+  if (const int error = io_uring_register_buf_ring(&ring_, &registration, 0); error != 0) {
+    munmap(memory, bytes);
+    throw std::runtime_error(std::string("registering receive buffers: ") + std::strerror(-error));
+  }
+  restock();
+}
+
+ReceiveBuffers::~ReceiveBuffers() {
+  io_uring_unregister_buf_ring(&ring_, kGroup);
+  munmap(buffer_ring_, kRingEntries * sizeof(io_uring_buf));
+  for (size_t i = 0; i < buffers_.size(); i += kBlock) munmap(buffers_[i]->data(), size_t{kBlock} * kBufferSize);
+}
+
+base::Slice ReceiveBuffers::take(uint16_t buffer_id, uint32_t size) {
+  assert(buffer_id < buffers_.size());
+  --in_ring_;
+  PooledBuffer* buffer = buffers_[buffer_id].get();
+  return base::Slice(buffer, buffer->data(), size);
+}
+
+bool ReceiveBuffers::restock() {
+  int added = 0;
+  while (in_ring_ < kRingEntries && (!free_.empty() || grow())) {
+    PooledBuffer* buffer = buffers_[free_.back()].get();
+    free_.pop_back();
+    io_uring_buf_ring_add(buffer_ring_, buffer->data(), kBufferSize, buffer->id,
+                          io_uring_buf_ring_mask(kRingEntries), added++);
+    ++in_ring_;
+  }
+  if (added > 0) io_uring_buf_ring_advance(buffer_ring_, added);
+  return in_ring_ > 0;
+}
+
+void ReceiveBuffers::recycle(base::Buffer* buffer) {
+  auto* pooled = static_cast<PooledBuffer*>(buffer);
+  pooled->pool.free_.push_back(pooled->id);
+}
+
+bool ReceiveBuffers::grow() {
+  if (buffers_.size() + kBlock > max_buffers_) return false;
+  void* memory = mmap(nullptr, size_t{kBlock} * kBufferSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) return false;
+  free_.reserve(buffers_.size() + kBlock);
+  for (uint32_t i = 0; i < kBlock; ++i) {
+    const auto id = static_cast<uint16_t>(buffers_.size());
+    auto* data = static_cast<uint8_t*>(memory) + size_t{i} * kBufferSize;
+    buffers_.push_back(std::make_unique<PooledBuffer>(*this, id, data));
+    free_.push_back(id);
+  }
+  return true;
+}
+
+}  // namespace weir::io

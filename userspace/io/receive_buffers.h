@@ -1,0 +1,48 @@
+// The ring of buffers that the kernel receives into (io_uring provided buffers),
+// kept stocked from a free list that grows on demand up to a limit. A buffer goes
+// back to the free list when the last Slice of it is gone. One per reactor.
+#pragma once
+
+#include <liburing.h>
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "base/buffer.h"
+
+namespace weir::io {
+
+class ReceiveBuffers {
+ public:
+  static constexpr uint32_t kBufferSize = 16 * 1024;
+  static constexpr uint32_t kRingEntries = 256;  // a power of two
+  static constexpr uint16_t kGroup = 1;
+
+  // `max_buffers` bounds the memory that received bytes can hold.
+  ReceiveBuffers(io_uring& ring, uint32_t max_buffers);
+  ~ReceiveBuffers();
+  ReceiveBuffers(const ReceiveBuffers&) = delete;
+  ReceiveBuffers& operator=(const ReceiveBuffers&) = delete;
+
+  // The bytes of a completed receive. Call once for each completion that carries a buffer.
+  base::Slice take(uint16_t buffer_id, uint32_t size);
+  // Refills the ring; once a turn. False: nothing is in the ring and nothing can be
+  // added, so that receives have to wait.
+  bool restock();
+  uint32_t allocated() const { return static_cast<uint32_t>(buffers_.size()); }
+
+ private:
+  struct PooledBuffer;
+  static void recycle(base::Buffer* buffer);
+  bool grow();
+
+  io_uring& ring_;
+  io_uring_buf_ring* buffer_ring_ = nullptr;
+  uint32_t max_buffers_;
+  uint32_t in_ring_ = 0;
+  std::vector<std::unique_ptr<PooledBuffer>> buffers_;  // by buffer id
+  std::vector<uint16_t> free_;                          // last in, first out: warm in the cache
+};
+
+}  // namespace weir::io

@@ -1,0 +1,144 @@
+#include "io/socket.h"
+
+#include <netinet/tcp.h>
+#include <poll.h>
+
+#include <cassert>
+#include <cerrno>
+
+namespace weir::io {
+namespace {
+constexpr auto kNoBufferRetry = std::chrono::milliseconds(5);
+}
+
+Socket::Socket(Reactor& reactor, base::Fd fd) : reactor_(reactor), fd_(std::move(fd)) {
+  const int on = 1;
+  setsockopt(fd_.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+}
+
+Socket::~Socket() {
+  assert(!connect_.pending() && !receive_.pending() && !send_.pending() && !writable_.pending());
+}
+
+void Socket::connect(const base::SocketAddress& address) {
+  const socklen_t size = address.to(peer_);
+  io_uring_prep_connect(reactor_.prepare(connect_), fd_.get(), reinterpret_cast<sockaddr*>(&peer_), size);
+}
+
+void Socket::connect_completed(int32_t result, uint32_t) {
+  if (closing_) return report_closed_if_idle();
+  events_->on_connected(-result);
+}
+
+void Socket::receive() {
+  multishot_ = true;
+  arm_receive();
+}
+
+void Socket::receive_once() {
+  multishot_ = false;
+  arm_receive();
+}
+
+void Socket::arm_receive() {
+  io_uring_sqe* sqe = reactor_.prepare(receive_);
+  if (multishot_)
+    io_uring_prep_recv_multishot(sqe, fd_.get(), nullptr, 0, 0);
+  else
+    io_uring_prep_recv(sqe, fd_.get(), nullptr, ReceiveBuffers::kBufferSize, 0);
+  sqe->flags |= IOSQE_BUFFER_SELECT;
+  sqe->buf_group = ReceiveBuffers::kGroup;
+}
+
+void Socket::receive_completed(int32_t result, uint32_t flags) {
+  base::Slice bytes;
+  if (flags & IORING_CQE_F_BUFFER) {
+    const auto id = static_cast<uint16_t>(flags >> IORING_CQE_BUFFER_SHIFT);
+    bytes = reactor_.buffers().take(id, static_cast<uint32_t>(result > 0 ? result : 0));
+  }
+  if (closing_) return report_closed_if_idle();
+  if (result > 0) {
+    if (multishot_ && !receive_.pending()) arm_receive();
+    return events_->on_received(std::move(bytes));
+  }
+  if (result == -ENOBUFS) {
+    // All buffers are held by bodies in flight: go on when some have come back.
+    return reactor_.timers().schedule(receive_retry_, reactor_.now() + kNoBufferRetry);
+  }
+  if (result == -EINTR || result == -EAGAIN) return arm_receive();
+  events_->on_receive_end(-result);
+}
+
+void Socket::retry_receive(base::Instant) {
+  if (!closing_) arm_receive();
+}
+
+void Socket::send(std::span<const iovec> bytes) {
+  assert(!sending() && !bytes.empty());
+  sending_bytes_ = 0;
+  for (const iovec& part : bytes) sending_bytes_ += static_cast<uint32_t>(part.iov_len);
+  // MSG_DONTWAIT: it completes while it is submitted, whatever the state of the socket.
+  constexpr int kFlags = MSG_NOSIGNAL | MSG_DONTWAIT;
+  io_uring_sqe* sqe = reactor_.prepare(send_, true);
+  if (bytes.size() == 1)
+    io_uring_prep_send(sqe, fd_.get(), bytes[0].iov_base, bytes[0].iov_len, kFlags);
+  else
+    io_uring_prep_sendmsg(sqe, fd_.get(), reactor_.stage(bytes), kFlags);
+}
+
+void Socket::send_completed(int32_t result, uint32_t) {
+  if (closing_) return report_closed_if_idle();
+  if (result == -EAGAIN) result = 0;
+  if (result >= 0 && static_cast<uint32_t>(result) < sending_bytes_) {
+    waiting_writable_ = true;
+    io_uring_prep_poll_add(reactor_.prepare(writable_), fd_.get(), POLLOUT);
+  }
+  events_->on_sent(result);
+}
+
+void Socket::writable_completed(int32_t, uint32_t) {
+  waiting_writable_ = false;
+  if (closing_) return report_closed_if_idle();
+  events_->on_writable();
+}
+
+void Socket::shutdown_write() { ::shutdown(fd_.get(), SHUT_WR); }
+
+void Socket::close(bool abort) {
+  if (closing_) return;
+  closing_ = true;
+  receive_retry_.cancel();
+  if (abort) {
+    const linger now{1, 0};
+    setsockopt(fd_.get(), SOL_SOCKET, SO_LINGER, &now, sizeof now);
+  }
+  reactor_.cancel(connect_);
+  reactor_.cancel(receive_);
+  reactor_.cancel(writable_);
+  if (!connect_.pending() && !receive_.pending() && !send_.pending() && !writable_.pending())
+    reactor_.timers().schedule(closed_, reactor_.now());
+}
+
+void Socket::report_closed(base::Instant) { report_closed_if_idle(); }
+
+void Socket::report_closed_if_idle() {
+  if (connect_.pending() || receive_.pending() || send_.pending() || writable_.pending()) return;
+  fd_.reset();
+  events_->on_closed();
+}
+
+base::SocketAddress Socket::local() const {
+  sockaddr_storage address{};
+  socklen_t size = sizeof address;
+  if (getsockname(fd_.get(), reinterpret_cast<sockaddr*>(&address), &size) != 0) return {};
+  return base::SocketAddress::from(address);
+}
+
+base::SocketAddress Socket::remote() const {
+  sockaddr_storage address{};
+  socklen_t size = sizeof address;
+  if (getpeername(fd_.get(), reinterpret_cast<sockaddr*>(&address), &size) != 0) return {};
+  return base::SocketAddress::from(address);
+}
+
+}  // namespace weir::io

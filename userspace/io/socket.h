@@ -1,0 +1,96 @@
+// Socket: a connected stream socket driven by a reactor. It receives into the
+// reactor's buffers and sends without ever waiting inside the kernel; what does
+// not fit is reported as a short count and on_writable() tells when to go on.
+#pragma once
+
+#include <sys/uio.h>
+
+#include <cstdint>
+#include <span>
+
+#include "base/address.h"
+#include "base/buffer.h"
+#include "base/fd.h"
+#include "io/reactor.h"
+
+namespace weir::io {
+
+class SocketEvents {
+ public:
+  virtual ~SocketEvents() = default;
+  virtual void on_connected(int error) = 0;  // 0, or an errno value
+  virtual void on_received(base::Slice bytes) = 0;
+  virtual void on_receive_end(int error) = 0;  // 0: the peer sent FIN; otherwise an errno value
+  // The send() is over: `result` bytes went (fewer than given: on_writable() follows), or -errno.
+  virtual void on_sent(int result) = 0;
+  virtual void on_writable() = 0;
+  // After close(), in a later turn: nothing refers to the socket any more and it may be destroyed, also from here.
+  virtual void on_closed() = 0;
+};
+
+class Socket {
+ public:
+  // set_events() comes before anything is started.
+  Socket(Reactor& reactor, base::Fd fd);
+  ~Socket();  // only before anything was started, or after on_closed()
+  Socket(const Socket&) = delete;
+  Socket& operator=(const Socket&) = delete;
+
+  void connect(const base::SocketAddress& address);
+  // From now on every chunk is reported as it comes, until on_receive_end().
+  void receive();
+  // One chunk (or the end) is reported; then the socket is quiet until the next call.
+  void receive_once();
+  bool receiving() const { return receive_.pending() || receive_retry_.scheduled(); }
+  // One at a time: see sending().
+  void send(std::span<const iovec> bytes);
+  bool sending() const { return send_.pending() || waiting_writable_; }
+  void shutdown_write();
+  // No event but on_closed() follows. `abort`: with RST, what is unsent is dropped.
+  void close(bool abort = false);
+  bool closing() const { return closing_; }
+
+  // Names the user; a socket, with a receive pending or not, can be handed over.
+  void set_events(SocketEvents& events) { events_ = &events; }
+
+  int fd() const { return fd_.get(); }
+  base::SocketAddress local() const;
+  base::SocketAddress remote() const;
+
+ private:
+  template <void (Socket::*kCompleted)(int32_t, uint32_t)>
+  class Part final : public Operation {
+   public:
+    explicit Part(Socket& socket) : socket_(socket) {}
+    void completed(int32_t result, uint32_t flags) override { (socket_.*kCompleted)(result, flags); }
+
+   private:
+    Socket& socket_;
+  };
+
+  void connect_completed(int32_t result, uint32_t flags);
+  void receive_completed(int32_t result, uint32_t flags);
+  void send_completed(int32_t result, uint32_t flags);
+  void writable_completed(int32_t result, uint32_t flags);
+  void retry_receive(base::Instant now);
+  void arm_receive();
+  void report_closed(base::Instant now);
+  void report_closed_if_idle();
+
+  Reactor& reactor_;
+  base::Fd fd_;
+  SocketEvents* events_ = nullptr;
+  sockaddr_storage peer_{};
+  Part<&Socket::connect_completed> connect_{*this};
+  Part<&Socket::receive_completed> receive_{*this};
+  Part<&Socket::send_completed> send_{*this};
+  Part<&Socket::writable_completed> writable_{*this};
+  MemberTimer<Socket, &Socket::retry_receive> receive_retry_{*this};
+  MemberTimer<Socket, &Socket::report_closed> closed_{*this};
+  uint32_t sending_bytes_ = 0;
+  bool multishot_ = false;
+  bool waiting_writable_ = false;
+  bool closing_ = false;
+};
+
+}  // namespace weir::io

@@ -1,0 +1,20 @@
+// The decoders of the single kinds. Included by the decoder's sources only.
+// Each reads into `object`, whose metadata is there already; what it could not
+// accept stands in the reader.
+#pragma once
+
+#include "kubernetes/object_reader.h"
+#include "kubernetes/objects.h"
+
+namespace weir::kubernetes {
+
+void decode_into(ObjectReader& reader, Service& object);
+void decode_into(ObjectReader& reader, EndpointSlice& object);
+void decode_into(ObjectReader& reader, Pod& object);
+void decode_into(ObjectReader& reader, Namespace& object);
+
+// A kind that weir does not read: one finding if users of a mesh should know, none for
+// the rest of Kubernetes. `group` is apiVersion's part before the '/'.
+void review_other_kind(ObjectReader& reader, std::string_view group, const std::string& kind);
+
+}  // namespace weir::kubernetes

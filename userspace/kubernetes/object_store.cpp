@@ -1,0 +1,143 @@
+#include "kubernetes/object_store.h"
+
+#include <algorithm>
+#include <iterator>
+#include <set>
+
+#include "kubernetes/findings.h"
+
+namespace weir::kubernetes {
+namespace {
+
+// "file:12", for a finding about another place.
+std::string place(const Origin& origin) {
+  return origin.file.empty() ? "the API server" : origin.file + ":" + std::to_string(origin.line);
+}
+
+config::Finding defined_twice(const Origin& loser, const Origin& winner, const ObjectKey& key) {
+  return finding(Code::defined_twice, loser, key.to_string(),
+                 "is defined in " + place(winner) + " too, which counts; this definition is ignored",
+                 "remove one of the two");
+}
+
+}  // namespace
+
+bool ObjectStore::put(const std::string& source, const ObjectKey& key, Object object) {
+  auto& versions = objects_[key];
+  auto at = std::lower_bound(versions.begin(), versions.end(), source,
+                             [](const Version& version, const std::string& name) { return version.source < name; });
+  if (at == versions.end() || at->source != source) {
+    versions.insert(at, {source, std::make_shared<const Object>(std::move(object))});
+    return true;
+  }
+  if (*at->object == object) return false;
+  at->object = std::make_shared<const Object>(std::move(object));
+  return true;
+}
+
+bool ObjectStore::take(const std::string& source, const ObjectKey& key) {
+  auto found = objects_.find(key);
+  if (found == objects_.end()) return false;
+  bool removed = std::erase_if(found->second, [&](const Version& version) { return version.source == source; }) > 0;
+  if (found->second.empty()) objects_.erase(found);
+  return removed;
+}
+
+bool ObjectStore::holds(const Source& source, const ObjectKey& key) const {
+  return std::binary_search(source.keys.begin(), source.keys.end(), key);
+}
+
+bool ObjectStore::replace(const std::string& name, SourceContents contents) {
+  Source& source = sources_[name];
+  std::map<ObjectKey, Origin> seen;
+  bool changed = false;
+  for (Object& object : contents.objects) {
+    ObjectKey key = key_of(object);
+    Origin origin = metadata_of(object).origin;
+    auto [first, fresh] = seen.emplace(key, origin);
+    if (fresh) {
+      changed |= put(name, key, std::move(object));
+    } else {
+      contents.findings.push_back(defined_twice(origin, first->second, key));
+    }
+  }
+  std::set<std::string> kept;
+  for (const ObjectKey& key : contents.rejected) {
+    if (!holds(source, key) || seen.contains(key)) continue;
+    kept.insert(key.to_string());
+    seen.emplace(key, Origin{});
+  }
+  for (config::Finding& finding : contents.findings) {
+    if (finding.severity == config::Severity::error && kept.contains(finding.object)) {
+      finding.message += "; its last good version stays";
+    }
+  }
+  std::vector<ObjectKey> keys;
+  for (const auto& [key, origin] : seen) keys.push_back(key);
+  for (ObjectKey& key : source.keys) {
+    if (seen.contains(key)) continue;
+    if (contents.complete) {
+      changed |= take(name, key);
+    } else {
+      keys.push_back(std::move(key));
+    }
+  }
+  std::sort(keys.begin(), keys.end());
+  source.keys = std::move(keys);
+  changed |= set_findings(name, std::move(contents.findings));
+  return changed;
+}
+
+bool ObjectStore::forget(const std::string& name) {
+  auto source = sources_.find(name);
+  if (source == sources_.end()) return false;
+  bool changed = !source->second.findings.empty();
+  for (const ObjectKey& key : source->second.keys) changed |= take(name, key);
+  sources_.erase(source);
+  return changed;
+}
+
+bool ObjectStore::set_findings(const std::string& name, std::vector<config::Finding> findings) {
+  Source& source = sources_[name];
+  if (source.findings == findings) return false;
+  source.findings = std::move(findings);
+  return true;
+}
+
+bool ObjectStore::apply(const std::string& name, Object object) {
+  ObjectKey key = key_of(object);
+  Source& source = sources_[name];
+  auto at = std::lower_bound(source.keys.begin(), source.keys.end(), key);
+  if (at == source.keys.end() || *at != key) source.keys.insert(at, key);
+  return put(name, key, std::move(object));
+}
+
+bool ObjectStore::remove(const std::string& name, const ObjectKey& key) {
+  auto source = sources_.find(name);
+  if (source == sources_.end()) return false;
+  auto at = std::lower_bound(source->second.keys.begin(), source->second.keys.end(), key);
+  if (at == source->second.keys.end() || *at != key) return false;
+  source->second.keys.erase(at);
+  return take(name, key);
+}
+
+const Object* ObjectStore::find(const ObjectKey& key) const {
+  auto found = objects_.find(key);
+  return found == objects_.end() ? nullptr : found->second.front().object.get();
+}
+
+std::vector<config::Finding> ObjectStore::findings() const {
+  std::vector<config::Finding> result;
+  for (const auto& [name, source] : sources_) {
+    result.insert(result.end(), source.findings.begin(), source.findings.end());
+  }
+  for (const auto& [key, versions] : objects_) {
+    const Origin& winner = metadata_of(*versions.front().object).origin;
+    for (size_t i = 1; i < versions.size(); ++i) {
+      result.push_back(defined_twice(metadata_of(*versions[i].object).origin, winner, key));
+    }
+  }
+  return result;
+}
+
+}  // namespace weir::kubernetes

@@ -1,0 +1,64 @@
+// ObjectStore holds the objects by kind, namespace and name, whatever source
+// they came from (a file, the API server), and each source's findings. When two
+// sources define the same object, the source that sorts first has it. A version
+// that was rejected never replaces a good one. One thread.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kubernetes/decode.h"
+#include "kubernetes/objects.h"
+
+namespace weir::kubernetes {
+
+class ObjectStore {
+ public:
+  // Makes `contents` all that `source` holds: what it held before and holds no longer is
+  // removed, except objects whose new version was rejected and, when the source could not be
+  // read completely, anything. Returns whether something changed, findings included.
+  bool replace(const std::string& source, SourceContents contents);
+  // The source is gone with everything that came from it.
+  bool forget(const std::string& source);
+  // Only the source's findings change; its objects stay (a file that cannot be read now).
+  bool set_findings(const std::string& source, std::vector<config::Finding> findings);
+
+  // Single objects, for sources that tell of changes one by one.
+  bool apply(const std::string& source, Object object);
+  bool remove(const std::string& source, const ObjectKey& key);
+
+  const Object* find(const ObjectKey& key) const;
+  size_t size() const { return objects_.size(); }
+  // Calls f(const T&) for every object of the type, in the order of namespace and name.
+  template <class T, class F>
+  void for_each(F&& f) const {
+    constexpr Kind kKind = kind_of<T>();
+    for (auto it = objects_.lower_bound(ObjectKey{kKind, {}, {}}); it != objects_.end() && it->first.kind == kKind;
+         ++it) {
+      f(std::get<T>(*it->second.front().object));
+    }
+  }
+  // Of all sources, and one for every object that is defined twice.
+  std::vector<config::Finding> findings() const;
+
+ private:
+  struct Version {
+    std::string source;
+    std::shared_ptr<const Object> object;
+  };
+  struct Source {
+    std::vector<ObjectKey> keys;  // sorted
+    std::vector<config::Finding> findings;
+  };
+  bool put(const std::string& source, const ObjectKey& key, Object object);
+  bool take(const std::string& source, const ObjectKey& key);
+  bool holds(const Source& source, const ObjectKey& key) const;
+
+  std::map<ObjectKey, std::vector<Version>> objects_;  // versions sorted by source, never empty
+  std::map<std::string, Source> sources_;
+};
+
+}  // namespace weir::kubernetes

@@ -1,0 +1,143 @@
+// The Kubernetes objects that weir reads, with only the fields that matter to
+// it, decoded and checked. Values: comparable, copied freely, free of JSON.
+#pragma once
+
+#include <compare>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <type_traits>
+#include <variant>
+#include <vector>
+
+#include "base/address.h"
+#include "config/snapshot.h"
+
+namespace weir::kubernetes {
+
+using config::Labels;
+
+// Where an object was read from. The API server's objects have neither file nor line.
+struct Origin {
+  std::string file;
+  int line = 0;
+  bool operator==(const Origin&) const = default;
+};
+
+struct Metadata {
+  std::string namespace_name;  // empty for a Namespace
+  std::string name;
+  std::string uid;
+  Labels labels;
+  Labels annotations;
+  bool deleting = false;  // deletionTimestamp is set
+  Origin origin;
+  bool operator==(const Metadata&) const = default;
+};
+
+struct ServicePort {
+  std::string name;
+  uint16_t port = 0;
+  std::string protocol = "TCP";
+  std::optional<std::string> app_protocol;
+  std::string target_port;  // number or name, for people; endpoints carry the real one
+  int line = 0;
+  bool operator==(const ServicePort&) const = default;
+};
+
+enum class ServiceType : uint8_t { cluster_ip, node_port, load_balancer, external_name };
+enum class AddressFamily : uint8_t { ipv4, ipv6 };
+
+struct Service {
+  Metadata metadata;
+  ServiceType type = ServiceType::cluster_ip;
+  bool headless = false;                     // clusterIP: None
+  std::vector<base::IpAddress> cluster_ips;  // empty when headless or not assigned
+  std::vector<AddressFamily> ip_families;    // as declared, may be empty
+  std::vector<ServicePort> ports;
+  Labels selector;
+  bool publish_not_ready_addresses = false;
+  bool internal_traffic_policy_local = false;
+  bool session_affinity_client_ip = false;
+  std::string traffic_distribution;
+  bool operator==(const Service&) const = default;
+};
+
+struct SliceEndpoint {
+  std::vector<base::IpAddress> addresses;  // consumers use the first only, as the API says
+  bool ready = true;
+  bool serving = true;
+  bool terminating = false;
+  std::string pod;  // targetRef of kind Pod
+  std::string node_name;
+  std::string zone;
+  std::vector<std::string> zone_hints;
+  bool operator==(const SliceEndpoint&) const = default;
+};
+
+struct SlicePort {
+  std::string name;
+  std::optional<uint16_t> port;
+  std::string protocol = "TCP";
+  std::optional<std::string> app_protocol;
+  bool operator==(const SlicePort&) const = default;
+};
+
+enum class AddressType : uint8_t { ipv4, ipv6, fqdn };
+
+struct EndpointSlice {
+  Metadata metadata;
+  std::string service;  // label kubernetes.io/service-name, may be empty
+  AddressType address_type = AddressType::ipv4;
+  std::vector<SliceEndpoint> endpoints;  // empty for FQDN, which nothing resolves
+  std::vector<SlicePort> ports;
+  bool operator==(const EndpointSlice&) const = default;
+};
+
+enum class PodPhase : uint8_t { unknown, pending, running, succeeded, failed };
+
+struct Pod {
+  Metadata metadata;
+  std::string node_name;
+  std::string service_account;
+  std::string runtime_class;
+  std::vector<std::string> containers;  // names, init containers included
+  bool host_network = false;
+  std::vector<base::IpAddress> ips;
+  PodPhase phase = PodPhase::unknown;
+  bool ready = false;  // condition Ready
+  bool operator==(const Pod&) const = default;
+};
+
+struct Namespace {
+  Metadata metadata;
+  bool operator==(const Namespace&) const = default;
+};
+
+using Object = std::variant<Service, EndpointSlice, Pod, Namespace>;
+
+// In the order of Object's alternatives.
+enum class Kind : uint8_t { service, endpoint_slice, pod, namespace_ };
+const char* to_string(Kind kind);
+
+template <class T>
+constexpr Kind kind_of() {
+  if constexpr (std::is_same_v<T, Service>) return Kind::service;
+  if constexpr (std::is_same_v<T, EndpointSlice>) return Kind::endpoint_slice;
+  if constexpr (std::is_same_v<T, Pod>) return Kind::pod;
+  if constexpr (std::is_same_v<T, Namespace>) return Kind::namespace_;
+}
+
+struct ObjectKey {
+  Kind kind = Kind::service;
+  std::string namespace_name;
+  std::string name;
+  auto operator<=>(const ObjectKey&) const = default;
+  // "Service default/grpc-service", "Namespace default"
+  std::string to_string() const;
+};
+
+const Metadata& metadata_of(const Object& object);
+ObjectKey key_of(const Object& object);
+
+}  // namespace weir::kubernetes

@@ -1,0 +1,34 @@
+// The steps of a translation: services with their endpoints, and pods. Pure.
+// Included by the translation's sources only.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "kubernetes/findings.h"
+#include "kubernetes/translate.h"
+
+namespace weir::kubernetes {
+
+using Slices = std::vector<const EndpointSlice*>;
+
+// Which endpoints new calls may go to, kube-proxy's duties: readiness, terminating
+// endpoints as the last resort, publishNotReadyAddresses, internalTrafficPolicy Local,
+// duplicates in several slices. Sorted by address.
+std::vector<config::Endpoint> choose_endpoints(const Service& service, const ServicePort& port, const Slices& slices,
+                                               const ClusterSettings& settings);
+
+// A service with new clusters; what equals `previous` (which may be null) is shared with it.
+std::shared_ptr<const config::Service> translate_service(const Service& service, const Slices& slices,
+                                                         const ClusterSettings& settings,
+                                                         const std::shared_ptr<const config::Service>& previous,
+                                                         std::vector<config::Finding>& findings);
+
+// `home` is the pod's Namespace object, null if there is none.
+config::Pod translate_pod(const Pod& pod, const Namespace* home, std::vector<config::Finding>& findings);
+
+}  // namespace weir::kubernetes

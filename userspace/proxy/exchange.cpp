@@ -1,0 +1,346 @@
+#include "proxy/exchange.h"
+
+#include <charconv>
+
+#include "grpc/timeout.h"
+#include "proxy/downstream.h"
+#include "proxy/worker.h"
+
+namespace weir::proxy {
+namespace {
+
+using telemetry::Flag;
+
+// A request body beyond this is not kept for sending again.
+constexpr size_t kReplayCap = 64 * 1024;
+// How often a request that was refused before processing is moved on: once because nothing
+// is lost by it (gRFC A6), and twice as Istio's default retry policy does.
+constexpr uint32_t kMaxRefusals = 3;
+
+// Beyond this a deadline is none; it keeps instants far from overflowing.
+constexpr base::Duration kLongestTimeout = std::chrono::hours(24 * 365);
+
+bool is_grpc(const http::Headers& request) { return request.get("content-type").starts_with("application/grpc"); }
+
+int parse_number(std::string_view text, int otherwise) {
+  int value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  return error == std::errc() && end == text.data() + text.size() ? value : otherwise;
+}
+
+}  // namespace
+
+Exchange::Exchange(Worker& worker) : worker_(worker) {}
+
+void Exchange::begin(Downstream& downstream, http::Stream& stream) {
+  active_ = true;
+  downstream_ = &downstream;
+  down_ = &stream;
+  up_ = nullptr;
+  snapshot_ = &worker_.use_snapshot();
+  request_.clear();
+  request_trailers_.clear();
+  kept_.clear();
+  kept_bytes_ = 0;
+  replayable_ = true;
+  request_ended_ = has_request_trailers_ = false;
+  attempt_sent_ = given_back_ = 0;
+  service_ = nullptr;
+  port_ = nullptr;
+  pool_ = nullptr;
+  endpoint_ = nullptr;
+  tried_count_ = 0;
+  refusals_ = 0;
+  response_started_ = response_ended_ = false;
+  timeout_.reset();
+  request_messages_ = {};
+  response_messages_ = {};
+  record_ = {};
+  failure_.clear();
+  ++worker_.stats().active_rpcs;
+}
+
+// 1. The request's head: what is asked of whom, and until when.
+void Exchange::on_request(http::Headers& headers, bool end_stream) {
+  std::swap(request_, headers);  // the engine gets our old memory, we keep its fields
+  request_ended_ = end_stream;
+  record_.started = worker_.reactor().now();
+  record_.grpc = is_grpc(request_);
+  record_.details = "via_upstream";
+  if (const auto timeout = request_.find("grpc-timeout")) {
+    if (const auto parsed = grpc::parse_timeout(*timeout)) {
+      timeout_ = std::min(*parsed, kLongestTimeout);
+      worker_.reactor().timers().schedule(deadline_, record_.started + *timeout_);
+    }
+  }
+
+  const config::Snapshot& snapshot = snapshot_->snapshot();
+  const auto found = snapshot.by_vip.find(downstream_->dialled().address);
+  if (found != snapshot.by_vip.end()) {
+    service_ = found->second.get();
+    port_ = service_->find_port(downstream_->dialled().address.port);
+  }
+  if (!port_ || !port_->cluster) return reply(local_reply(Flag::NC, "cluster_not_found", "weir: the service is gone"));
+  pool_ = &downstream_->source().pool(downstream_->dialled().address, port_->cluster);
+  try_endpoint();
+}
+
+// 2. An endpoint, and a stream to it.
+void Exchange::try_endpoint() {
+  EndpointPool* picked = tried_count_ < tried_.size()
+                             ? pool_->pick({tried_.data(), tried_count_}, worker_.reactor().now())
+                             : nullptr;
+  if (!picked) {
+    if (tried_count_ == 0) return reply(local_reply(Flag::UH, "no_healthy_upstream", "weir: no healthy endpoint"));
+    const std::string message = "weir: no endpoint could be reached: " + failure_;
+    const Flag flag = record_.flags.has(Flag::UPE) ? Flag::UPE : Flag::UF;
+    return reply(local_reply(flag, "upstream_reset_before_response_started{connection_failure}", message));
+  }
+  endpoint_ = picked;
+  ++endpoint_->active_requests;
+  ++endpoint_->requests;
+  ++record_.attempts;
+  tried_[tried_count_++] = picked;
+  if (Upstream* upstream = picked->ready()) return send_request(*upstream);
+  picked->wait_for(*this, pool_->cluster()->connect_timeout);
+}
+
+void Exchange::on_ready(Upstream& upstream) { send_request(upstream); }
+
+void Exchange::on_failed(const ConnectFailure& failure) {
+  failure_ = failure.reason;
+  if (failure.broke_protocol) record_.flags.set(Flag::UPE);
+  leave_endpoint();
+  try_endpoint();
+}
+
+// 3. The request goes out: its head, and what has come of its body.
+void Exchange::send_request(Upstream& upstream) {
+  up_ = upstream.connection().open(from_upstream_);
+  record_.upstream_local = upstream.local_address();
+  record_.flags = {};
+  attempt_sent_ = 0;
+  // Within the turn in which the request came, its grpc-timeout is still true as it stands.
+  if (const base::Duration spent = worker_.reactor().now() - record_.started; timeout_ && spent > base::Duration::zero())
+    request_.set("grpc-timeout", grpc::TimeoutText(std::max(*timeout_ - spent, base::Duration(1))).view());
+  const bool body = !kept_.empty() || has_request_trailers_ || !request_ended_;
+  up_->send_headers(request_, !body);
+  for (size_t i = 0; i < kept_.size() && up_; ++i) {
+    const bool last = i + 1 == kept_.size() && request_ended_ && !has_request_trailers_;
+    send_request_data(kept_[i], last);
+  }
+  if (has_request_trailers_) up_->send_trailers(request_trailers_);
+  else if (body && kept_.empty() && request_ended_) up_->send_data({}, true);
+  if (kept_bytes_ > kReplayCap) {
+    replayable_ = false;
+    kept_.clear();
+  }
+}
+
+void Exchange::send_request_data(const base::Slice& data, bool end_stream) {
+  request_bytes_left(up_->send_data(data, end_stream));
+}
+
+void Exchange::request_bytes_left(size_t bytes) {
+  attempt_sent_ += bytes;
+  if (attempt_sent_ <= given_back_) return;  // sent again: the application has this window back already
+  down_->consume(attempt_sent_ - given_back_);
+  given_back_ = attempt_sent_;
+}
+
+void Exchange::on_request_data(base::Slice data, bool end_stream) {
+  request_ended_ = end_stream;
+  record_.bytes_received += data.size();
+  request_messages_.add(data.bytes());
+  if (response_ended_) return down_->consume(data.size());  // answered already: not wanted any more
+  if (replayable_ || !up_) {
+    kept_bytes_ += data.size();
+    // A kept slice holds its whole receive buffer: copy when those run short.
+    kept_.push_back(worker_.buffers_scarce() ? base::Slice::copy_of(data.bytes()) : data);
+  }
+  if (!up_) return;
+  send_request_data(data, end_stream);
+  if (kept_bytes_ > kReplayCap) {
+    replayable_ = false;
+    kept_.clear();
+  }
+}
+
+void Exchange::on_request_trailers(http::Headers& trailers) {
+  request_ended_ = true;
+  if (response_ended_) return;
+  has_request_trailers_ = true;
+  std::swap(request_trailers_, trailers);
+  if (up_) up_->send_trailers(request_trailers_);
+}
+
+// 4. The response comes back. Once its head is on the way nothing can be tried again.
+void Exchange::on_response(http::Headers& headers, bool end_stream) {
+  const int status = parse_number(headers.get(":status"), 0);
+  if (status >= 100 && status < 200) return down_->send_headers(headers, false);
+  response_started_ = true;
+  replayable_ = false;
+  kept_.clear();
+  record_.response_code = status;
+  record_.upstream_headers = worker_.reactor().now();
+  if (end_stream) note_status(headers);
+  down_->send_headers(headers, end_stream);
+  if (end_stream) response_complete();
+}
+
+void Exchange::on_response_data(base::Slice data, bool end_stream) {
+  record_.bytes_sent += data.size();
+  response_messages_.add(data.bytes());
+  const size_t sent = down_->send_data(std::move(data), end_stream);
+  if (sent > 0) up_->consume(sent);
+  if (end_stream) response_complete();
+}
+
+void Exchange::on_response_trailers(http::Headers& trailers) {
+  note_status(trailers);
+  down_->send_trailers(trailers);
+  response_complete();
+}
+
+void Exchange::note_status(const http::Headers& fields) {
+  if (!record_.grpc) return;
+  record_.grpc_status = parse_number(fields.get("grpc-status"), -1);
+}
+
+void Exchange::on_response_sent(size_t bytes) {
+  if (up_ && bytes > 0) up_->consume(bytes);
+  if (response_ended_ && down_->all_sent()) finish();
+}
+
+void Exchange::response_complete() {
+  response_ended_ = true;
+  deadline_.cancel();
+  // The endpoint answered before the request was complete: it does not want the rest.
+  drop_attempt(request_ended_ ? http::kNoError : http::kCancel);
+  if (down_->all_sent()) finish();
+}
+
+// 5. What can go wrong.
+void Exchange::on_downstream_reset(const http::Reset& reset) {
+  down_ = nullptr;
+  record_.flags.set(reset.origin == http::Reset::Origin::local ? Flag::DPE : Flag::DC);
+  record_.details = "downstream_remote_disconnect";
+  finish();
+}
+
+void Exchange::on_upstream_reset(const http::Reset& reset) {
+  up_ = nullptr;
+  leave_endpoint();
+  if (!response_started_ && reset.unprocessed && replayable_ && refusals_ < kMaxRefusals) {
+    ++refusals_;
+    failure_ = "refused by the endpoint";
+    // With every endpoint tried, the whole cluster is open again.
+    if (tried_count_ >= pool_->cluster()->endpoints.size()) tried_count_ = 0;
+    return try_endpoint();
+  }
+  Flag flag = Flag::UR;
+  std::string_view message = "weir: the endpoint reset the stream";
+  if (reset.origin == http::Reset::Origin::connection) {
+    flag = Flag::UC;
+    message = "weir: the connection to the endpoint ended";
+  } else if (reset.origin == http::Reset::Origin::local) {
+    flag = Flag::UPE;
+    message = "weir: the endpoint broke the protocol";
+  }
+  reply(local_reply(flag,
+                    response_started_ ? "upstream_reset_after_response_started" : "upstream_reset_before_response_started",
+                    message));
+}
+
+void Exchange::deadline_passed(base::Instant) {
+  reply(local_reply(Flag::UT, "response_timeout", "weir: deadline exceeded"));
+}
+
+void Exchange::abandon() {
+  if (!active_ || response_ended_) return;
+  reply(local_reply(Flag::LR, "drain_limit_reached", "weir: the node's agent restarts and the drain limit is reached"));
+}
+
+void Exchange::reply(const LocalReply& local_reply) {
+  stop_waiting();
+  deadline_.cancel();
+  drop_attempt(http::kCancel);
+  record_.flags.set(local_reply.flag);
+  record_.details = local_reply.details;
+  response_ended_ = true;
+  if (record_.grpc) {
+    record_.grpc_status = static_cast<int>(local_reply.grpc_status);
+    if (response_started_) {
+      make_trailers(local_reply, reply_);
+      down_->send_trailers(reply_);
+    } else {
+      record_.response_code = 200;
+      make_trailers_only(local_reply, reply_);
+      down_->send_headers(reply_, true);
+    }
+  } else if (response_started_) {
+    // A plain HTTP response can't say in its trailers that it is incomplete.
+    down_->release(http::kInternalError);
+    down_ = nullptr;
+  } else {
+    record_.response_code = local_reply.http_status;
+    make_plain_head(local_reply, reply_);
+    down_->send_headers(reply_, local_reply.message.empty());
+    if (!local_reply.message.empty()) {
+      const auto* text = reinterpret_cast<const uint8_t*>(local_reply.message.data());
+      down_->send_data(base::Slice::copy_of({text, local_reply.message.size()}), true);
+    }
+  }
+  if (!down_ || down_->all_sent()) finish();
+}
+
+void Exchange::drop_attempt(uint32_t error_code) {
+  if (up_) {
+    up_->release(error_code);
+    up_ = nullptr;
+  }
+  leave_endpoint();
+}
+
+void Exchange::leave_endpoint() {
+  if (!endpoint_) return;
+  endpoint_record_ = endpoint_->endpoint;
+  record_.endpoint = &endpoint_record_;
+  --endpoint_->active_requests;
+  endpoint_ = nullptr;
+}
+
+// 6. The one exit: what happened is recorded, everything is given back.
+void Exchange::finish() {
+  stop_waiting();
+  deadline_.cancel();
+  drop_attempt(http::kCancel);
+  if (down_) down_->release(http::kNoError);
+  down_ = nullptr;
+
+  record_.ended = worker_.reactor().now();
+  record_.method = request_.get(":method");
+  record_.path = request_.get(":path");
+  record_.authority = request_.get(":authority");
+  record_.user_agent = request_.get("user-agent");
+  record_.request_id = request_.get("x-request-id");
+  record_.forwarded_for = request_.get("x-forwarded-for");
+  record_.failure = failure_;
+  record_.request_messages = request_messages_.complete();
+  record_.response_messages = response_messages_.complete();
+  record_.source = &downstream_->source().pod();
+  record_.service = service_;
+  record_.cluster = port_ ? port_->cluster.get() : nullptr;
+  record_.downstream_local = downstream_->dialled().address;
+  record_.downstream_remote = downstream_->dialled().client;
+  worker_.recorder().record(record_);
+
+  active_ = false;
+  snapshot_->release();
+  kept_.clear();
+  --worker_.stats().active_rpcs;
+  ++worker_.stats().rpcs_total;
+  worker_.exchanges().give_back(*this);
+}
+
+}  // namespace weir::proxy

@@ -1,0 +1,127 @@
+// Exchange: one RPC, from the request's head to the last byte of the response.
+//
+//   begin -> on_request -> pick an endpoint -> lease a stream -> send -> relay -> finish
+//                              ^------- failed before it was processed ----'
+//
+// It knows http/ and not HTTP/2. It holds two streams, `down_` towards the application and
+// `up_` towards the endpoint, and gives window back on one side only when bytes have left on the
+// other: that is all the backpressure there is. Exchanges are recycled: begin() resets every field.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "grpc/message.h"
+#include "http/stream.h"
+#include "io/timer_wheel.h"
+#include "proxy/local_reply.h"
+#include "proxy/pool.h"
+#include "telemetry/rpc.h"
+
+namespace weir::proxy {
+
+class Downstream;
+class SnapshotUse;
+
+class Exchange final : private Waiter {
+ public:
+  explicit Exchange(Worker& worker);
+
+  void begin(Downstream& downstream, http::Stream& stream);
+  // The drain limit is reached: the RPC ends with status 14. Nothing happens if none runs.
+  void abandon();
+  http::StreamEvents& downstream_events() { return from_downstream_; }
+
+ private:
+  struct FromDownstream final : http::StreamEvents {
+    explicit FromDownstream(Exchange& owner) : exchange(owner) {}
+    void on_headers(http::Headers& headers, bool end_stream) override { exchange.on_request(headers, end_stream); }
+    void on_data(base::Slice data, bool end) override { exchange.on_request_data(std::move(data), end); }
+    void on_trailers(http::Headers& trailers) override { exchange.on_request_trailers(trailers); }
+    void on_reset(const http::Reset& reset) override { exchange.on_downstream_reset(reset); }
+    void on_sent(size_t bytes) override { exchange.on_response_sent(bytes); }
+    Exchange& exchange;
+  };
+  struct FromUpstream final : http::StreamEvents {
+    explicit FromUpstream(Exchange& owner) : exchange(owner) {}
+    void on_headers(http::Headers& headers, bool end_stream) override { exchange.on_response(headers, end_stream); }
+    void on_data(base::Slice data, bool end) override { exchange.on_response_data(std::move(data), end); }
+    void on_trailers(http::Headers& trailers) override { exchange.on_response_trailers(trailers); }
+    void on_reset(const http::Reset& reset) override { exchange.on_upstream_reset(reset); }
+    void on_sent(size_t bytes) override { exchange.request_bytes_left(bytes); }
+    Exchange& exchange;
+  };
+
+  // In the order in which they happen.
+  void on_request(http::Headers& headers, bool end_stream);
+  void try_endpoint();
+  void on_ready(Upstream& upstream) override;
+  void on_failed(const ConnectFailure& failure) override;
+  void send_request(Upstream& upstream);
+  void send_request_data(const base::Slice& data, bool end_stream);
+  void on_request_data(base::Slice data, bool end_stream);
+  void on_request_trailers(http::Headers& trailers);
+  void request_bytes_left(size_t bytes);
+
+  void on_response(http::Headers& headers, bool end_stream);
+  void on_response_data(base::Slice data, bool end_stream);
+  void on_response_trailers(http::Headers& trailers);
+  void on_response_sent(size_t bytes);
+  void response_complete();
+
+  void on_downstream_reset(const http::Reset& reset);
+  void on_upstream_reset(const http::Reset& reset);
+  void deadline_passed(base::Instant now);
+
+  // Ends the RPC towards the application: Trailers-Only, or trailers if the response has begun.
+  void reply(const LocalReply& local_reply);
+  void drop_attempt(uint32_t error_code);
+  void leave_endpoint();
+  void finish();
+
+  bool request_ended() const { return request_ended_; }
+  void note_status(const http::Headers& fields);
+
+  Worker& worker_;
+  FromDownstream from_downstream_{*this};
+  FromUpstream from_upstream_{*this};
+  Downstream* downstream_ = nullptr;
+  http::Stream* down_ = nullptr;
+  http::Stream* up_ = nullptr;
+  SnapshotUse* snapshot_ = nullptr;
+
+  // The request, kept as long as it may have to be sent again.
+  http::Headers request_;
+  http::Headers request_trailers_;
+  std::vector<base::Slice> kept_;
+  size_t kept_bytes_ = 0;
+  bool replayable_ = false;
+  bool request_ended_ = false;
+  bool has_request_trailers_ = false;
+  size_t attempt_sent_ = 0;  // body bytes of this attempt that are on the wire
+  size_t given_back_ = 0;    // body bytes whose window the application has back
+
+  const config::Service* service_ = nullptr;
+  const config::ServicePort* port_ = nullptr;
+  ClusterPool* pool_ = nullptr;
+  EndpointPool* endpoint_ = nullptr;  // of the current attempt; counted among its active requests
+  std::array<const clusters::EndpointState*, 8> tried_{};
+  size_t tried_count_ = 0;
+  uint32_t refusals_ = 0;
+
+  http::Headers reply_;
+  bool active_ = false;  // between begin() and finish()
+  bool response_started_ = false;
+  bool response_ended_ = false;
+  std::optional<base::Duration> timeout_;  // grpc-timeout
+  io::MemberTimer<Exchange, &Exchange::deadline_passed> deadline_{*this};
+
+  grpc::MessageCounter request_messages_, response_messages_;
+  telemetry::Rpc record_;
+  config::Endpoint endpoint_record_;
+  std::string failure_;
+};
+
+}  // namespace weir::proxy

@@ -1,0 +1,58 @@
+// An http2::Connection on a socket: bytes from the socket go into the engine,
+// and once a turn one gathered send takes out what the engine has to say.
+#pragma once
+
+#include <memory>
+
+#include "http2/connection.h"
+#include "io/socket.h"
+#include "proxy/transport.h"
+
+namespace weir::proxy {
+
+class Http2Transport : public Transport, protected io::SocketEvents, protected http2::ConnectionEvents {
+ public:
+  ~Http2Transport() override;
+
+  void tick(base::Instant now) override;
+  void drain() override;
+  void abort() override;
+  void flush() override;
+
+  http2::Connection& connection() { return connection_; }
+  const http2::Connection& connection() const { return connection_; }
+
+ protected:
+  Http2Transport(Worker& worker, Source& source, std::unique_ptr<io::Socket> socket, http2::Role role);
+
+  io::Socket& socket() { return *socket_; }
+  // Begins to receive; `first` are bytes that were read before.
+  void start(const base::Slice& first);
+  // Gives the connection up: streams are reset, the socket closes.
+  void fail(const char* reason);
+  bool ended() const { return ended_; }
+  // The connection has ended (for whatever reason); streams have been told. `reason` is for people.
+  virtual void on_ended(const char* reason) = 0;
+
+  void on_connected(int error) override;
+  void on_received(base::Slice bytes) override;
+  void on_receive_end(int error) override;
+  void on_sent(int result) override;
+  void on_writable() override;
+  void on_closed() override;
+  void on_output() override;
+
+ private:
+  void begin_lingering_close();
+  void close(const char* reason, bool abort);
+  void linger_over(base::Instant now);
+
+  std::unique_ptr<io::Socket> socket_;
+  http2::Connection connection_;
+  io::MemberTimer<Http2Transport, &Http2Transport::linger_over> linger_{*this};
+  bool started_ = false;    // the socket is connected and receives
+  bool ended_ = false;      // on_ended() was called
+  bool lingering_ = false;  // all is written and FIN sent; waiting for the peer's FIN
+};
+
+}  // namespace weir::proxy

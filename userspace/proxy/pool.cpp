@@ -1,0 +1,142 @@
+#include "proxy/pool.h"
+
+#include <algorithm>
+#include <cassert>
+
+#include "proxy/source.h"
+#include "proxy/worker.h"
+
+namespace weir::proxy {
+namespace {
+// Streams that one connection being opened is trusted to take; what most servers allow.
+constexpr uint32_t kStreamsOfNewConnection = 100;
+// How long others are preferred after a connect failed.
+constexpr auto kAvoidAfterFailure = std::chrono::seconds(1);
+}  // namespace
+
+void Waiter::stop_waiting() {
+  if (queue_) queue_->unlink(*this);
+}
+
+EndpointPool::EndpointPool(Worker& worker, Source& source, const config::Endpoint& which)
+    : worker_(worker), source_(source) {
+  endpoint = which;
+}
+
+EndpointPool::~EndpointPool() { assert(idle()); }
+
+Upstream* EndpointPool::ready() {
+  for (Upstream* upstream : connections_)
+    if (upstream->ready()) return upstream;
+  return nullptr;
+}
+
+void EndpointPool::wait_for(Waiter& waiter, base::Duration connect_timeout) {
+  waiter.queue_ = this;
+  waiter.next_ = nullptr;
+  waiter.previous_ = last_;
+  (last_ ? last_->next_ : first_) = &waiter;
+  last_ = &waiter;
+  ++waiting_;
+  const auto connecting = static_cast<uint32_t>(
+      std::count_if(connections_.begin(), connections_.end(), [](const Upstream* u) { return u->connecting(); }));
+  if (waiting_ > connecting * kStreamsOfNewConnection) open(connect_timeout);
+}
+
+void EndpointPool::unlink(Waiter& waiter) {
+  (waiter.previous_ ? waiter.previous_->next_ : first_) = waiter.next_;
+  (waiter.next_ ? waiter.next_->previous_ : last_) = waiter.previous_;
+  waiter.queue_ = nullptr;
+  --waiting_;
+}
+
+void EndpointPool::open(base::Duration connect_timeout) {
+  auto socket = source_.upstream_socket(endpoint.address);
+  if (!socket) {
+    open_error_ = socket.error().message;
+    worker_.reactor().timers().schedule(open_failed_, worker_.reactor().now());
+    return;
+  }
+  auto upstream = std::make_unique<Upstream>(worker_, source_, *this, std::move(*socket), endpoint.address,
+                                             connect_timeout);
+  connections_.push_back(upstream.get());
+  worker_.adopt(std::move(upstream));
+}
+
+void EndpointPool::open_failed(base::Instant) { fail_waiters(ConnectFailure{open_error_.c_str(), false}); }
+
+void EndpointPool::on_capacity(Upstream& upstream) {
+  while (first_ && upstream.ready()) {
+    Waiter& waiter = *first_;
+    unlink(waiter);
+    waiter.on_ready(upstream);
+  }
+}
+
+void EndpointPool::on_ended(Upstream& upstream, const ConnectFailure& failure, bool never_ready) {
+  connections_.erase(std::find(connections_.begin(), connections_.end(), &upstream));
+  if (!never_ready) {
+    // Those who queued behind a full connection need another one.
+    if (first_ && connections_.empty()) fail_waiters(failure);
+    return;
+  }
+  ++worker_.stats().upstream_connect_failures;
+  avoid_until = worker_.reactor().now() + kAvoidAfterFailure;
+  fail_waiters(failure);
+}
+
+void EndpointPool::fail_waiters(const ConnectFailure& failure) {
+  // Each goes elsewhere, or comes back to this queue's end: only those of now are told.
+  for (uint32_t left = waiting_; left > 0 && first_; --left) {
+    Waiter& waiter = *first_;
+    unlink(waiter);
+    waiter.on_failed(failure);
+  }
+}
+
+void EndpointPool::retire() {
+  fail_waiters(ConnectFailure{"the endpoint was removed", false});
+  for (Upstream* upstream : std::vector<Upstream*>(connections_)) upstream->retire();
+}
+
+ClusterPool::ClusterPool(Worker& worker, Source& source, base::SocketAddress vip,
+                         std::shared_ptr<const config::Cluster> cluster)
+    : worker_(worker), source_(source), vip_(vip), balancer_(worker.random_seed()) {
+  update(std::move(cluster));
+}
+
+void ClusterPool::update(std::shared_ptr<const config::Cluster> cluster) {
+  if (cluster == cluster_) return;
+  cluster_ = std::move(cluster);
+  std::vector<std::unique_ptr<EndpointPool>> before = std::move(endpoints_);
+  endpoints_.clear();
+  pickable_.clear();
+  // Both lists are sorted by address.
+  auto old = before.begin();
+  for (const config::Endpoint& wanted : cluster_->endpoints) {
+    while (old != before.end() && (*old)->endpoint.address < wanted.address) ++old;
+    if (old != before.end() && (*old)->endpoint.address == wanted.address) {
+      (*old)->endpoint = wanted;
+      endpoints_.push_back(std::move(*old));
+      ++old;
+    } else {
+      endpoints_.push_back(std::make_unique<EndpointPool>(worker_, source_, wanted));
+    }
+    pickable_.push_back(endpoints_.back().get());
+  }
+  for (auto& gone : before) {
+    if (!gone) continue;
+    retired_.push_back(std::move(gone));
+    retired_.back()->retire();
+  }
+}
+
+EndpointPool* ClusterPool::pick(std::span<const clusters::EndpointState* const> tried, base::Instant now) {
+  return static_cast<EndpointPool*>(balancer_.pick(cluster_->load_balancing, pickable_, tried, now));
+}
+
+void ClusterPool::sweep() {
+  std::erase_if(retired_, [](const auto& pool) { return pool->idle(); });
+}
+
+}  // namespace weir::proxy

@@ -1,0 +1,103 @@
+// The upstream connections of one source pod: per cluster, per endpoint. Pools are
+// never shared between pods, so that one pod's load can't use another's, and
+// DestinationRule limits mean what they mean with a sidecar.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "clusters/balancer.h"
+#include "config/snapshot.h"
+#include "proxy/upstream.h"
+
+namespace weir::proxy {
+
+// Why no stream could be had.
+struct ConnectFailure {
+  const char* reason = "";      // for people
+  bool broke_protocol = false;  // it connected, but what it sent is not HTTP/2
+};
+
+class EndpointPool;
+
+// Waits for a stream to an endpoint; an Exchange is one. In at most one queue.
+class Waiter {
+ public:
+  bool waiting() const { return queue_ != nullptr; }
+  void stop_waiting();
+
+ protected:
+  ~Waiter() = default;
+  virtual void on_ready(Upstream& upstream) = 0;
+  virtual void on_failed(const ConnectFailure& failure) = 0;
+
+ private:
+  friend class EndpointPool;
+  EndpointPool* queue_ = nullptr;
+  Waiter* next_ = nullptr;
+  Waiter* previous_ = nullptr;
+};
+
+class EndpointPool final : public clusters::EndpointState {
+ public:
+  EndpointPool(Worker& worker, Source& source, const config::Endpoint& which);
+  ~EndpointPool();
+
+  // A connection that takes a stream now, or null: then wait_for().
+  Upstream* ready();
+  // Opens connections as the queue's length asks for; one of the waiter's functions is
+  // called later, never from here.
+  void wait_for(Waiter& waiter, base::Duration connect_timeout);
+
+  // From Upstream.
+  void on_capacity(Upstream& upstream);
+  void on_ended(Upstream& upstream, const ConnectFailure& failure, bool never_ready);
+
+  // The endpoint left the cluster: connections end with their last stream, waiters are sent elsewhere.
+  void retire();
+  bool idle() const { return connections_.empty() && active_requests == 0 && waiting_ == 0; }
+
+ private:
+  friend class Waiter;
+  void unlink(Waiter& waiter);
+  void open(base::Duration connect_timeout);
+  void fail_waiters(const ConnectFailure& failure);
+  void open_failed(base::Instant now);
+
+  Worker& worker_;
+  Source& source_;
+  std::vector<Upstream*> connections_;  // owned by the worker
+  Waiter* first_ = nullptr;
+  Waiter* last_ = nullptr;
+  uint32_t waiting_ = 0;
+  std::string open_error_;
+  io::MemberTimer<EndpointPool, &EndpointPool::open_failed> open_failed_{*this};
+};
+
+// One source's view of one cluster.
+class ClusterPool {
+ public:
+  ClusterPool(Worker& worker, Source& source, base::SocketAddress vip, std::shared_ptr<const config::Cluster> cluster);
+
+  // Takes over a newer version: endpoints that stay keep their connections and counts.
+  void update(std::shared_ptr<const config::Cluster> cluster);
+  const std::shared_ptr<const config::Cluster>& cluster() const { return cluster_; }
+  const base::SocketAddress& vip() const { return vip_; }
+  EndpointPool* pick(std::span<const clusters::EndpointState* const> tried, base::Instant now);
+  // Lets go of endpoints that left and have nothing open any more.
+  void sweep();
+
+ private:
+  Worker& worker_;
+  Source& source_;
+  base::SocketAddress vip_;  // under which the cluster is found in a newer Snapshot
+  std::shared_ptr<const config::Cluster> cluster_;
+  clusters::Balancer balancer_;
+  std::vector<std::unique_ptr<EndpointPool>> endpoints_;
+  std::vector<clusters::EndpointState*> pickable_;  // endpoints_, as the balancer takes them
+  std::vector<std::unique_ptr<EndpointPool>> retired_;
+};
+
+}  // namespace weir::proxy

@@ -1,0 +1,54 @@
+#include "proxy/source.h"
+
+#include "proxy/worker.h"
+
+namespace weir::proxy {
+
+Source::Source(Worker& worker, interception::EnrolledPod enrolled) : worker_(worker), enrolled_(std::move(enrolled)) {
+  if (enrolled_.listener_v4)
+    listener_v4_ = std::make_unique<Listener>(worker, *this, std::move(enrolled_.listener_v4));
+  if (enrolled_.listener_v6)
+    listener_v6_ = std::make_unique<Listener>(worker, *this, std::move(enrolled_.listener_v6));
+}
+
+Source::~Source() = default;
+
+void Source::update(std::shared_ptr<const config::Pod> pod) { enrolled_.pod = std::move(pod); }
+
+base::Result<std::unique_ptr<io::Socket>> Source::upstream_socket(const base::SocketAddress& to) {
+  auto fd = enrolled_.netns->tcp_socket(to.ip.is_v4() ? AF_INET : AF_INET6);
+  if (!fd) return fd.error();
+  if (auto marked = worker_.options().mark_upstream(fd->get()); !marked) return marked.error();
+  return std::make_unique<io::Socket>(worker_.reactor(), std::move(*fd));
+}
+
+ClusterPool& Source::pool(const base::SocketAddress& vip, const std::shared_ptr<const config::Cluster>& cluster) {
+  auto& pool = pools_[cluster->name];
+  if (!pool)
+    pool = std::make_unique<ClusterPool>(worker_, *this, vip, cluster);
+  else
+    pool->update(cluster);
+  return *pool;
+}
+
+void Source::snapshot_changed(const config::Snapshot& snapshot) {
+  for (auto& [name, pool] : pools_) {
+    const auto service = snapshot.by_vip.find(pool->vip());
+    if (service == snapshot.by_vip.end()) continue;
+    const config::ServicePort* port = service->second->find_port(pool->vip().port);
+    if (port && port->cluster && port->cluster->name == name) pool->update(port->cluster);
+  }
+}
+
+void Source::stop_listening() {
+  if (listener_v4_) listener_v4_->stop();
+  if (listener_v6_) listener_v6_->stop();
+}
+
+void Source::tick(base::Instant) {
+  if (listener_v4_ && listener_v4_->stopped()) listener_v4_.reset();
+  if (listener_v6_ && listener_v6_->stopped()) listener_v6_.reset();
+  for (auto& [name, pool] : pools_) pool->sweep();
+}
+
+}  // namespace weir::proxy

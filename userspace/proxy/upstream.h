@@ -1,0 +1,45 @@
+// Upstream: an HTTP/2 connection to one endpoint, opened inside the source pod's
+// network namespace, so that it carries the pod's own IP. It takes streams once the peer's
+// SETTINGS have come: until then nothing has been asked of the backend, and a
+// backend that does not speak HTTP/2 shows as a failed connect.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "proxy/http2_transport.h"
+
+namespace weir::proxy {
+
+class EndpointPool;
+
+class Upstream final : public Http2Transport {
+ public:
+  // Starts to connect at once.
+  Upstream(Worker& worker, Source& source, EndpointPool& pool, std::unique_ptr<io::Socket> socket,
+           const base::SocketAddress& address, base::Duration connect_timeout);
+  ~Upstream() override;
+
+  // Exchanges that still run may need it: it goes with the last of them.
+  void drain() override {}
+  // The endpoint is gone from the cluster: no new streams, closes with the last one.
+  void retire() { Http2Transport::drain(); }
+  bool ready() const { return ready_ && connection().can_open(); }
+  bool connecting() const { return !ready_; }
+  const base::SocketAddress& local_address() const { return local_; }
+
+ private:
+  http::StreamEvents* on_stream(http::Stream&) override { return nullptr; }  // servers open no streams
+  void on_connected(int error) override;
+  void on_capacity() override;
+  void on_ended(const char* reason) override;
+  void connect_timed_out(base::Instant now);
+
+  EndpointPool& pool_;
+  base::SocketAddress local_;
+  io::MemberTimer<Upstream, &Upstream::connect_timed_out> connect_timeout_{*this};
+  bool connected_ = false;  // TCP
+  bool ready_ = false;      // the peer's SETTINGS have come
+};
+
+}  // namespace weir::proxy

@@ -1,0 +1,116 @@
+// Worker: a thread with a reactor, and the pods that belong to it. It shares nothing
+// with other workers; other threads talk to it by messages (the thread-safe functions below).
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <future>
+#include <list>
+#include <memory>
+#include <optional>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+#include "base/log.h"
+#include "config/snapshot.h"
+#include "http2/connection.h"
+#include "interception/enrolment.h"
+#include "io/reactor.h"
+#include "proxy/exchange.h"
+#include "proxy/slab.h"
+#include "proxy/source.h"
+#include "proxy/transport.h"
+#include "proxy/worker_stats.h"
+#include "telemetry/recorder.h"
+
+namespace weir::proxy {
+
+struct WorkerOptions {
+  uint32_t index = 0;
+  http2::Limits limits;
+  // How long a client may be silent, or in the middle of a preface, before it is relayed as TCP.
+  base::Duration detection_timeout = std::chrono::seconds(5);
+  io::Reactor::Options reactor;
+  // Marks a socket so that the BPF programs leave it alone. Called by the worker.
+  std::function<base::Result<void>(int fd)> mark_upstream;
+  // Where an accepted connection was going; nullopt if it was not diverted. Called by the worker.
+  std::function<std::optional<base::SocketAddress>(int fd)> original_destination;
+};
+
+// A Snapshot in use on this worker: exchanges keep the one they began with. Counted by a
+// plain integer, so that no counter travels between cores.
+class SnapshotUse {
+ public:
+  explicit SnapshotUse(std::shared_ptr<const config::Snapshot> snapshot) : snapshot_(std::move(snapshot)) {}
+  const config::Snapshot& snapshot() const { return *snapshot_; }
+  void release() { --users_; }
+
+ private:
+  friend class Worker;
+  std::shared_ptr<const config::Snapshot> snapshot_;
+  uint32_t users_ = 0;
+};
+
+class Worker {
+ public:
+  // Starts the thread. `recorder` outlives the worker.
+  static base::Result<std::unique_ptr<Worker>> start(WorkerOptions options, telemetry::Recorder& recorder,
+                                                     std::shared_ptr<const config::Snapshot> snapshot);
+  ~Worker();  // stops and joins
+
+  // Thread-safe; carried out by the worker soon, in the order given.
+  // Ready when new requests go by the new Snapshot.
+  std::future<void> set_snapshot(std::shared_ptr<const config::Snapshot> snapshot);
+  void add_source(interception::EnrolledPod pod);
+  void update_source(std::shared_ptr<const config::Pod> pod);
+  void remove_source(std::string uid);
+  // Stops accepting, sends GOAWAY, lets streams finish. drained() turns true when no client is left.
+  void drain();
+  // Ends what is left after drain(): RPCs get status 14.
+  void abort_all();
+  bool drained() const { return drained_.load(std::memory_order_acquire); }
+  const WorkerStats& stats() const { return stats_; }
+
+  // The rest is for the worker's own thread.
+  const WorkerOptions& options() const { return options_; }
+  io::Reactor& reactor() { return *reactor_; }
+  WorkerStats& stats() { return stats_; }
+  telemetry::Recorder& recorder() { return recorder_; }
+  Slab<Exchange>& exchanges() { return exchanges_; }
+  const config::Snapshot& snapshot() const { return snapshots_.back().snapshot(); }
+  SnapshotUse& use_snapshot();
+  bool draining() const { return draining_; }
+  bool buffers_scarce() { return reactor_->buffers().allocated() > options_.reactor.max_receive_buffers / 2; }
+  uint64_t random_seed();
+
+  void accepted(Source& source, base::Fd socket);
+  void adopt(std::unique_ptr<Transport> transport);
+
+ private:
+  friend class Transport;
+  Worker(WorkerOptions options, telemetry::Recorder& recorder, std::shared_ptr<const config::Snapshot> snapshot);
+  void run();
+  void tick(base::Instant now);
+  void flush();
+  void remove(Transport& transport);
+  void end_source(Source& source);
+
+  WorkerOptions options_;
+  telemetry::Recorder& recorder_;
+  WorkerStats stats_;
+  std::list<SnapshotUse> snapshots_;  // the last is current, the others are still used
+  Slab<Exchange> exchanges_;
+  std::unique_ptr<io::Reactor> reactor_;
+  std::unordered_map<std::string, std::unique_ptr<Source>> sources_;  // by pod UID
+  std::vector<std::unique_ptr<Source>> removed_sources_;              // until their last transport is gone
+  std::vector<std::unique_ptr<Transport>> transports_;
+  std::vector<Transport*> dirty_, flushing_;
+  uint64_t seed_ = 0;
+  bool draining_ = false;
+  bool stopping_ = false;
+  std::atomic<bool> drained_{false};
+  std::thread thread_;
+};
+
+}  // namespace weir::proxy

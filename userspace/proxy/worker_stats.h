@@ -1,0 +1,38 @@
+// What a worker counts. Written by its thread only, read by any.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+namespace weir::proxy {
+
+class Counter {
+ public:
+  // One writer: a plain load and store, without a locked instruction.
+  Counter& operator++() { return add(1); }
+  Counter& operator--() { return add(static_cast<uint64_t>(-1)); }
+  uint64_t value() const { return value_.load(std::memory_order_relaxed); }
+
+ private:
+  Counter& add(uint64_t n) {
+    value_.store(value_.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
+    return *this;
+  }
+  std::atomic<uint64_t> value_{0};
+};
+
+struct WorkerStats {
+  Counter sources;               // enrolled pods of this worker
+  Counter downstream_connections, downstream_connections_total;
+  Counter upstream_connections, upstream_connections_total;
+  Counter tcp_relays, tcp_relays_total;
+  Counter transports;            // all of the above and those not yet decided
+  Counter active_rpcs, rpcs_total;
+  Counter undiverted_accepts;    // accepted without an original destination, and closed
+  Counter accept_failures;       // out of descriptors or memory
+  Counter upstream_connect_failures;
+  Counter downstream_protocol_errors, upstream_protocol_errors;
+  Counter turns;                 // of the loop
+};
+
+}  // namespace weir::proxy
