@@ -3,6 +3,7 @@
 import time
 
 import pytest
+from h2_peers import Backend, Client
 
 
 @pytest.fixture
@@ -56,20 +57,31 @@ def test_a_server_that_leaves_as_kubernetes_ends_pods(lab, agent, load, service)
     assert leaving.uid in result["backends"]
 
 
-def test_goaway_of_a_server_that_is_still_listed(lab, agent, load, service):
-    # The server leaves before the control plane knows: what it had not begun goes to another.
-    leaving = lab.pod("early")
-    server = leaving.serve_greeter()
-    service.add(leaving)
-    agent.wait_applied()
-    time.sleep(0.3)
-    server.terminate()
-    assert server.wait(10) == 0
-    time.sleep(0.5)
-    service.remove(leaving)
-    agent.wait_applied()
-    assert load.result()["errors"] == []
-    leaving.remove()
+def test_goaway_of_a_server_that_is_still_listed(lab, agent, client, greeters):
+    """The server leaves before the control plane knows: streams beyond the last that it vouches for go elsewhere."""
+    left = []
+
+    def respond(request):
+        with request.connection.lock:
+            if request.connection.backend not in left and request.stream >= 9:
+                left.append(request.connection.backend)
+                request.connection.goaway(request.stream)
+        time.sleep(0.05)
+        request.answer()
+
+    pods = [lab.pod(f"leaver-{i}") for i in range(2)]
+    with Backend(pods[0], respond) as one, Backend(pods[1], respond) as other:
+        service = lab.service("leavers", pods=pods)
+        agent.wait_applied()
+        with Client(client.connect(service.vip, 50051)) as connection:
+            streams = [connection.start() for _ in range(60)]
+            responses = [connection.finish(stream) for stream in streams]
+        failed = [(r.grpc_status, r.grpc_text) for r in responses if r.grpc_status != 0]
+        assert failed == []
+        assert len(left) == 2 and len(one.requests) + len(other.requests) == 60
+        lab.remove_service(service)
+    for pod in pods:
+        pod.remove()
 
 
 def test_an_unready_endpoint_gets_no_new_rpc(agent, client, service, greeters):
