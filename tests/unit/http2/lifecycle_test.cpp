@@ -508,6 +508,31 @@ TEST(ReentrancyTest, AbortInsideOnStream) {
   EXPECT_FALSE(client.connection.usable());
 }
 
+TEST(ReentrancyTest, ReleaseInsideOnStreamIsTheLastOfIt) {
+  for (const bool abort_too : {false, true}) {
+    class Refusing : public Endpoint {
+     public:
+      explicit Refusing(bool also) : Endpoint(Role::server), abort_too_(also) {}
+      http::StreamEvents* on_stream(http::Stream& stream) override {
+        http::StreamEvents* events = Endpoint::on_stream(stream);
+        if (abort_too_) connection.abort(http::kInternalError);
+        logs.back()->release(http::kRefusedStream);
+        return events;
+      }
+
+     private:
+      bool abort_too_;
+    } server(abort_too);
+    Endpoint client(Role::client);
+    client.open().stream->send_headers(to_headers(grpc_request()), true);
+    exchange(client, server);
+    EXPECT_FALSE(server.logs.at(0)->reset);
+    EXPECT_TRUE(server.logs.at(0)->heads.empty());
+    EXPECT_EQ(server.connection.open_streams(), 0u);
+    EXPECT_EQ(client.logs[0]->reset.has_value(), !abort_too);
+  }
+}
+
 TEST(ReentrancyTest, OnSentMayReleaseAndOpen) {
   Endpoint client(Role::client);
   Endpoint server(Role::server);
