@@ -533,6 +533,32 @@ TEST(ReentrancyTest, ReleaseInsideOnStreamIsTheLastOfIt) {
   }
 }
 
+// The pointer is good until on_reset() returns, so a stream that is opened meanwhile must be another object.
+TEST(ReentrancyTest, OnResetMayOpenAndThenReleaseTheOldStream) {
+  ScriptedPeer peer(Role::client);
+  struct Retrying : StreamLog {
+    Endpoint* endpoint = nullptr;
+    StreamLog* again = nullptr;
+    void on_reset(const http::Reset& why) override {
+      http::Stream* old = stream;
+      StreamLog::on_reset(why);
+      again = &endpoint->open();
+      old->release(http::kCancel);
+    }
+  } call;
+  call.endpoint = &peer.engine;
+  call.stream = peer.engine.connection.open(call);
+  call.stream->send_headers(to_headers(grpc_request()), true);
+  peer.read();
+  peer.send(FrameType::rst_stream, 0, 1, u32_text(http::kRefusedStream));
+  ASSERT_TRUE(call.again);
+  EXPECT_EQ(peer.engine.connection.open_streams(), 1u);
+  call.again->stream->send_headers(to_headers(grpc_request()), true);
+  const auto frames = peer.read();
+  ASSERT_EQ(frames.size(), 1u);
+  EXPECT_EQ(frames[0].header.stream_id, 3u);
+}
+
 TEST(ReentrancyTest, OnSentMayReleaseAndOpen) {
   Endpoint client(Role::client);
   Endpoint server(Role::server);
