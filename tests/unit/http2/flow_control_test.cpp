@@ -80,6 +80,17 @@ TEST_F(SendingTest, StopsAtTheConnectionsWindow) {
   EXPECT_EQ(a.sent + b.sent, 54465u + 4);
 }
 
+TEST_F(SendingTest, NewBytesDoNotOvertakeStreamsThatWait) {
+  settings(Setting::initial_window_size, 1 << 20);
+  StreamLog& waiting = request(1);
+  StreamLog& late = request(3);
+  waiting.stream->send_data(slice_of(std::string(70000, 'x')), true);
+  peer.read();
+  window(0, 5000);
+  EXPECT_EQ(late.stream->send_data(slice_of("late"), true), 0u);
+  EXPECT_THAT(data_frames(peer.read()), ElementsAre(std::pair(1u, size_t{4465}), std::pair(3u, size_t{4})));
+}
+
 TEST_F(SendingTest, InitialWindowSizeMovesOpenStreams) {
   StreamLog& log = request(1);
   window(0, 1 << 20);

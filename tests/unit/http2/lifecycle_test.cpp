@@ -508,6 +508,57 @@ TEST(ReentrancyTest, AbortInsideOnStream) {
   EXPECT_FALSE(client.connection.usable());
 }
 
+TEST(ReentrancyTest, ReleaseInsideOnStreamIsTheLastOfIt) {
+  for (const bool abort_too : {false, true}) {
+    class Refusing : public Endpoint {
+     public:
+      explicit Refusing(bool also) : Endpoint(Role::server), abort_too_(also) {}
+      http::StreamEvents* on_stream(http::Stream& stream) override {
+        http::StreamEvents* events = Endpoint::on_stream(stream);
+        if (abort_too_) connection.abort(http::kInternalError);
+        logs.back()->release(http::kRefusedStream);
+        return events;
+      }
+
+     private:
+      bool abort_too_;
+    } server(abort_too);
+    Endpoint client(Role::client);
+    client.open().stream->send_headers(to_headers(grpc_request()), true);
+    exchange(client, server);
+    EXPECT_FALSE(server.logs.at(0)->reset);
+    EXPECT_TRUE(server.logs.at(0)->heads.empty());
+    EXPECT_EQ(server.connection.open_streams(), 0u);
+    EXPECT_EQ(client.logs[0]->reset.has_value(), !abort_too);
+  }
+}
+
+// The pointer is good until on_reset() returns, so a stream that is opened meanwhile must be another object.
+TEST(ReentrancyTest, OnResetMayOpenAndThenReleaseTheOldStream) {
+  ScriptedPeer peer(Role::client);
+  struct Retrying : StreamLog {
+    Endpoint* endpoint = nullptr;
+    StreamLog* again = nullptr;
+    void on_reset(const http::Reset& why) override {
+      http::Stream* old = stream;
+      StreamLog::on_reset(why);
+      again = &endpoint->open();
+      old->release(http::kCancel);
+    }
+  } call;
+  call.endpoint = &peer.engine;
+  call.stream = peer.engine.connection.open(call);
+  call.stream->send_headers(to_headers(grpc_request()), true);
+  peer.read();
+  peer.send(FrameType::rst_stream, 0, 1, u32_text(http::kRefusedStream));
+  ASSERT_TRUE(call.again);
+  EXPECT_EQ(peer.engine.connection.open_streams(), 1u);
+  call.again->stream->send_headers(to_headers(grpc_request()), true);
+  const auto frames = peer.read();
+  ASSERT_EQ(frames.size(), 1u);
+  EXPECT_EQ(frames[0].header.stream_id, 3u);
+}
+
 TEST(ReentrancyTest, OnSentMayReleaseAndOpen) {
   Endpoint client(Role::client);
   Endpoint server(Role::server);
