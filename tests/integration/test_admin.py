@@ -97,9 +97,9 @@ def test_weirctl_reads_the_maps_of_a_dead_agent(lab, service, client, agent):
 
 
 def test_the_access_log_has_failures(agent, lab, client):
-    nobody = lab.service("nobody")
-    agent.wait_applied()
-    client.greet(nobody.target, "--rpcs", 1)
+    with lab.service("nobody") as nobody:
+        agent.wait_applied()
+        client.greet(nobody.target, "--rpcs", 1)
 
     def line():
         if not agent.access_log.exists():
@@ -108,7 +108,6 @@ def test_the_access_log_has_failures(agent, lab, client):
 
     text = agent.wait(line, 5, "the access log has the RPC")
     assert re.match(r'\[\d{4}-\d\d-\d\dT[\d:.]+Z\] "POST /weir.lab.Greeter/Hello HTTP/2" 200 UH ', text), text
-    lab.remove_service(nobody)
 
 
 def test_the_access_log_has_no_successes_by_default(agent, client, service):

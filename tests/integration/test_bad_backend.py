@@ -111,21 +111,18 @@ def rpcs_by_flag(agent):
 
 @pytest.mark.parametrize("behave,flags", BEHAVIOURS, ids=[b[0].__name__ for b in BEHAVIOURS])
 def test_a_backend_that_is_none(lab, agent, client, service, behave, flags):
-    pod = lab.pod("raw")
-    server = Raw(pod, behave)
-    broken = lab.service("raw", ports=[Port("grpc", PORT, PORT)], pods=[pod])
-    agent.wait_applied()
     client.greet(service.target, "--rpcs", 20)
     descriptors, before = agent.descriptors(), rpcs_by_flag(agent)
-    result = client.greet(broken.target, "--rpcs", 20, "--deadline", 5)
+    with lab.pod("raw") as pod, lab.service("raw", ports=[Port("grpc", PORT, PORT)], pods=[pod]) as broken:
+        server = Raw(pod, behave)
+        agent.wait_applied()
+        result = client.greet(broken.target, "--rpcs", 20, "--deadline", 5)
+        server.close()
     assert [e["code"] for e in result["errors"]] == ["UNAVAILABLE"] * 20
     assert all(e["details"] for e in result["errors"])
     assert max(e["ended"] - e["started"] for e in result["errors"]) < 2
     after = rpcs_by_flag(agent)
     assert sum(after.get(f, 0) - before.get(f, 0) for f in flags) >= 20
-    server.close()
-    lab.remove_service(broken)
-    pod.remove()
     agent.wait(lambda: agent.descriptors() <= descriptors, 5, "the descriptors are gone")
     agent.wait(lambda: agent.active_rpcs() == 0, 5, "no RPC is left")
     assert client.greet(service.target, "--rpcs", 50)["errors"] == []
@@ -220,13 +217,14 @@ def test_a_backend_that_grants_no_window(lab, agent, client):
     """Backpressure by flow control alone: a client that uploads more than anybody takes is held back, and
     the agent's memory stays bounded."""
     pod = lab.pod("stingy")
-    with Backend(pod, lambda request: None, grant_windows=False):
-        service = lab.service("stingy", ports=[Port("grpc", PORT, PORT)], pods=[pod])
+    with (
+        Backend(pod, lambda request: None, grant_windows=False),
+        lab.service("stingy", ports=[Port("grpc", PORT, PORT)], pods=[pod]) as service,
+    ):
         agent.wait_applied()
         rss = agent.resident_kib()
         client.run(["/usr/bin/python3", "-c", _UPLOAD, service.target], timeout=30)
         assert agent.resident_kib() - rss < 32 << 10
-        lab.remove_service(service)
 
 
 _UPLOAD = """

@@ -50,7 +50,12 @@ def revision(agent):
 
 
 def test_a_service_appears_changes_and_goes(lab, agent, client, greeters, load):
-    late = lab.service("late", ports=[Port("grpc", 6000, 50051)], pods=greeters)
+    with lab.service("late", ports=[Port("grpc", 6000, 50051)], pods=greeters) as late:
+        appears_and_changes(agent, client, late)
+    agent.wait_applied()
+
+
+def appears_and_changes(agent, client, late):
     agent.wait_applied()
     assert len(client.greet(late.target, "--rpcs", 60)["backends"]) == 3
     late.ports = [Port("grpc", 6001, 50051)]
@@ -62,8 +67,6 @@ def test_a_service_appears_changes_and_goes(lab, agent, client, greeters, load):
     late.publish()
     agent.wait(lambda: port_mode(agent, "late", 6001) == "none", 5, "the port is not diverted")
     assert len(client.greet(f"{late.vip}:6001", "--rpcs", 60)["backends"]) == 1
-    lab.remove_service(late)
-    agent.wait_applied()
 
 
 PROTOCOLS = [
@@ -74,7 +77,7 @@ PROTOCOLS = [
     (Port("web", 6100, 50051, app_protocol="grpc"), True),
     (Port("web", 6100, 50051, app_protocol="kubernetes.io/h2c"), True),
     (Port("web", 6100, 50051, app_protocol="h2"), True),
-    (Port("api-port", 6100, 50051), True),  # nothing declared: the first bytes decide
+    (Port("api-port", 6100, 50051), False),  # nothing declared, and detection is off by default
     (Port("tcp-x", 6100, 50051), False),
     (Port("grpc", 6100, 50051, app_protocol="tcp"), False),
     (Port("https", 6100, 50051), False),
@@ -83,12 +86,11 @@ PROTOCOLS = [
 
 @pytest.mark.parametrize("port,balanced", PROTOCOLS, ids=[f"{p.name}-{p.app_protocol}" for p, _ in PROTOCOLS])
 def test_what_a_port_declares(lab, agent, client, greeters, port, balanced):
-    service = lab.service("declared", ports=[port], pods=greeters)
-    agent.wait_applied()
-    result = client.greet(service.target, "--rpcs", 60)
+    with lab.service("declared", ports=[port], pods=greeters) as service:
+        agent.wait_applied()
+        result = client.greet(service.target, "--rpcs", 60)
     assert result["errors"] == []
     assert len(result["backends"]) == (3 if balanced else 1)
-    lab.remove_service(service)
 
 
 SLICE = {"kind": "EndpointSlice", "apiVersion": "discovery.k8s.io/v1"}
@@ -135,37 +137,40 @@ def test_the_last_good_version_stays(lab, agent, client, service, greeters, load
 
 
 def test_good_objects_beside_a_bad_one_are_applied(lab, agent, client, greeters, load):
-    mixed = lab.service("mixed", ports=[Port("grpc", 6200, 50051)])
     path = lab.manifests / "mixed.yaml"
+    with lab.service("mixed", ports=[Port("grpc", 6200, 50051)]) as mixed:
+        write_good_beside_bad(lab, path, mixed, greeters)
+        wait_finding(agent, "mixed.yaml", ["bad"])
+        agent.wait(lambda: len(client.greet(mixed.target, "--rpcs", 60)["backends"]) == 3, 10, "the slice is applied")
+        path.unlink()
+
+
+def write_good_beside_bad(lab, path, mixed, greeters):
     slices = manifests.endpoint_slice("mixed", "default", "IPv4", mixed.ports, [], lab.node_name)
     slices["metadata"]["name"] = "mixed-more"
     slices["endpoints"] = [{"addresses": [g.ip], "conditions": {"ready": True}} for g in greeters]
     bad = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "bad"}, "spec": {"ports": "none"}}
     manifests.write(path, bad, slices)
-    wait_finding(agent, "mixed.yaml", ["bad"])
-    agent.wait(lambda: len(client.greet(mixed.target, "--rpcs", 60)["backends"]) == 3, 10, "the slice is applied")
-    path.unlink()
-    lab.remove_service(mixed)
 
 
 def test_json_files(lab, agent, client, greeters, load):
-    service = lab.service("json", ports=[Port("grpc", 6300, 50051)], pods=greeters)
-    objects = [yaml.safe_load(service.manifest.read_text()), *yaml.safe_load_all(service.slices_manifest.read_text())]
-    for path in (service.manifest, service.slices_manifest):
+    with lab.service("json", ports=[Port("grpc", 6300, 50051)], pods=greeters) as service:
+        files = (service.manifest, service.slices_manifest)
+        objects = [found for file in files for found in yaml.safe_load_all(file.read_text())]
+        for file in files:
+            file.unlink()
+        path = lab.manifests / "all.json"
+        path.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
+        agent.wait_applied()
+        assert len(client.greet(service.target, "--rpcs", 60)["backends"]) == 3
         path.unlink()
-    path = lab.manifests / "all.json"
-    path.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
-    agent.wait_applied()
-    assert len(client.greet(service.target, "--rpcs", 60)["backends"]) == 3
-    path.unlink()
-    lab.remove_service(service)
 
 
 def test_a_ten_megabyte_file(lab, agent, client, service, load):
     path = lab.manifests / "huge.yaml"
     path.write_text("# filler\n" * (10 * (1 << 20) // 9) + "apiVersion: v1\nkind: Namespace\nmetadata: {name: huge}\n")
     finding = wait_finding(agent, "huge.yaml", [])
-    assert "large" in finding["message"]
+    assert finding["code"] == "WEIR0003" and "split" in finding["fix"]
     path.unlink()
     agent.wait(lambda: not any(f["file"].endswith("huge.yaml") for f in findings(agent)), 5, "the finding is gone")
 

@@ -20,16 +20,13 @@ def test_three_backends_with_concurrency(agent, client, service, greeters):
 
 def test_thirty_backends(lab, agent, client):
     pods = lab.greeters(30, "many")
-    service = lab.service("many", pods=pods)
-    agent.wait_applied()
-    result = client.greet(service.target, "--rpcs", 3000, "--concurrency", 4)
+    with lab.service("many", pods=pods) as service:
+        agent.wait_applied()
+        result = client.greet(service.target, "--rpcs", 3000, "--concurrency", 4)
     assert result["errors"] == []
     # Each expects 100; two random choices by load spread no worse than random ones (standard deviation 10).
     counts = [result["backends"].get(pod.uid, 0) for pod in pods]
     assert min(counts) >= 50 and max(counts) <= 160, counts
-    for pod in pods:
-        pod.remove()
-    lab.remove_service(service)
 
 
 def test_all_kinds_of_rpc(agent, client, service, greeters):

@@ -70,8 +70,11 @@ def test_goaway_of_a_server_that_is_still_listed(lab, agent, client, greeters):
         request.answer()
 
     pods = [lab.pod(f"leaver-{i}") for i in range(2)]
-    with Backend(pods[0], respond) as one, Backend(pods[1], respond) as other:
-        service = lab.service("leavers", pods=pods)
+    with (
+        Backend(pods[0], respond) as one,
+        Backend(pods[1], respond) as other,
+        lab.service("leavers", pods=pods) as service,
+    ):
         agent.wait_applied()
         with Client(client.connect(service.vip, 50051)) as connection:
             streams = [connection.start() for _ in range(60)]
@@ -79,9 +82,6 @@ def test_goaway_of_a_server_that_is_still_listed(lab, agent, client, greeters):
         failed = [(r.grpc_status, r.grpc_text) for r in responses if r.grpc_status != 0]
         assert failed == []
         assert len(left) == 2 and len(one.requests) + len(other.requests) == 60
-        lab.remove_service(service)
-    for pod in pods:
-        pod.remove()
 
 
 def test_an_unready_endpoint_gets_no_new_rpc(agent, client, service, greeters):
@@ -98,22 +98,21 @@ def test_an_unready_endpoint_gets_no_new_rpc(agent, client, service, greeters):
 def test_running_rpcs_of_a_removed_endpoint_finish(lab, agent, client):
     pod = lab.pod("slow")
     pod.serve_greeter()
-    service = lab.service("slow", pods=[pod])
-    agent.wait_applied()
-    running = client.start_greet(service.target, "--rpcs", 1, "--method", "Sleep", "--request", '{"seconds": 1.5}')
-    time.sleep(0.5)
-    service.remove(pod)
-    agent.wait_applied()
-    result = client.finish_greet(running, stop=False)
+    with lab.service("slow", pods=[pod]) as service:
+        agent.wait_applied()
+        running = client.start_greet(service.target, "--rpcs", 1, "--method", "Sleep", "--request", '{"seconds": 1.5}')
+        time.sleep(0.5)
+        service.remove(pod)
+        agent.wait_applied()
+        result = client.finish_greet(running, stop=False)
     assert result["errors"] == [] and result["ok"] == 1
-    lab.remove_service(service)
 
 
 def test_no_endpoint_is_a_clear_status(lab, agent, client):
-    service = lab.service("nobody")
-    agent.wait_applied()
     before = agent.metric("istio_requests_total", response_flags="UH")
-    result = client.greet(service.target, "--rpcs", 3)
+    with lab.service("nobody") as service:
+        agent.wait_applied()
+        result = client.greet(service.target, "--rpcs", 3)
     assert {e["code"] for e in result["errors"]} == {"UNAVAILABLE"}
     assert "no healthy endpoint" in result["errors"][0]["details"]
     assert agent.metric("istio_requests_total", response_flags="UH") - before == 3
@@ -121,11 +120,8 @@ def test_no_endpoint_is_a_clear_status(lab, agent, client):
 
 def test_one_dead_endpoint_of_three_costs_nothing(lab, agent, client, greeters):
     # Its address refuses connections: every RPC goes to another endpoint, none fails.
-    dead = lab.pod("dead")
-    service = lab.service("partly-dead", pods=[*greeters, dead])
-    agent.wait_applied()
-    result = client.greet(service.target, "--rpcs", 300, "--concurrency", 4)
+    with lab.pod("dead") as dead, lab.service("partly-dead", pods=[*greeters, dead]) as service:
+        agent.wait_applied()
+        result = client.greet(service.target, "--rpcs", 300, "--concurrency", 4)
     assert result["errors"] == []
     assert set(result["backends"]) == {pod.uid for pod in greeters}
-    lab.remove_service(service)
-    dead.remove()

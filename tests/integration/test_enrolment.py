@@ -1,5 +1,8 @@
 """Pods come under weir by label, in time for their first connect, and leave it without a trace."""
 
+import contextlib
+import os
+
 import pytest
 from lab.agent import pod_listener
 from lab import processes
@@ -11,41 +14,36 @@ def backends(pod, service):
 
 
 def test_a_label_that_comes_and_goes(lab, agent, service):
-    pod = lab.pod("late")
-    assert backends(pod, service) == 1
-    pod.labels["weir.dev/dataplane"] = "enabled"
-    pod.publish()
-    agent.wait_enrolled(pod)
-    assert backends(pod, service) == 3
-    pod.labels["weir.dev/dataplane"] = "disabled"
-    pod.publish()
-    agent.wait_withdrawn(pod)
-    assert backends(pod, service) == 1
-    pod.remove()
+    with lab.pod("late") as pod:
+        assert backends(pod, service) == 1
+        pod.labels["weir.dev/dataplane"] = "enabled"
+        pod.publish()
+        agent.wait_enrolled(pod)
+        assert backends(pod, service) == 3
+        pod.labels["weir.dev/dataplane"] = "disabled"
+        pod.publish()
+        agent.wait_withdrawn(pod)
+        assert backends(pod, service) == 1
 
 
 def test_a_label_on_the_namespace(lab, agent, service):
     lab.namespace("team", dataplane="enabled")
-    pod = lab.pod("member", namespace="team")
-    stranger = lab.pod("stranger", namespace="team", dataplane="disabled")
-    agent.wait_enrolled(pod)
-    assert backends(pod, service) == 3
-    assert pod_listener(stranger) is None and backends(stranger, service) == 1
-    lab.namespace("team")
-    agent.wait_withdrawn(pod)
-    assert backends(pod, service) == 1
-    pod.remove()
-    stranger.remove()
+    with lab.pod("member", namespace="team") as pod, lab.pod("stranger", namespace="team", dataplane="disabled") as stranger:
+        agent.wait_enrolled(pod)
+        assert backends(pod, service) == 3
+        assert pod_listener(stranger) is None and backends(stranger, service) == 1
+        lab.namespace("team")
+        agent.wait_withdrawn(pod)
+        assert backends(pod, service) == 1
 
 
 def test_observe_diverts_nothing_and_counts(lab, agent, service):
-    pod = lab.pod("watched", dataplane="observe")
-    agent.wait_enrolled(pod)
-    observed, diverted = agent.bpf_stat("observed"), agent.bpf_stat("diverted")
-    assert backends(pod, service) == 1
-    assert agent.bpf_stat("observed") == observed + 1
-    assert agent.bpf_stat("diverted") == diverted
-    pod.remove()
+    with lab.pod("watched", dataplane="observe") as pod:
+        agent.wait_enrolled(pod)
+        observed, diverted = agent.bpf_stat("observed"), agent.bpf_stat("diverted")
+        assert backends(pod, service) == 1
+        assert agent.bpf_stat("observed") == observed + 1
+        assert agent.bpf_stat("diverted") == diverted
 
 
 @pytest.mark.parametrize(
@@ -58,31 +56,30 @@ def test_observe_diverts_nothing_and_counts(lab, agent, service):
     ids=["istio", "linkerd", "ambient"],
 )
 def test_refused_pods_have_a_reason(lab, agent, service, options, words):
-    pod = lab.pod("refused", dataplane="enabled", **options)
-    agent.wait_state("refused", pod)
-    assert words in agent.enrolment(pod)["reason"]
-    assert pod_listener(pod) is None and backends(pod, service) == 1
-    pod.remove()
+    with lab.pod("refused", dataplane="enabled", **options) as pod:
+        agent.wait_state("refused", pod)
+        assert words in agent.enrolment(pod)["reason"]
+        assert pod_listener(pod) is None and backends(pod, service) == 1
 
 
 def test_excluded_ports(lab, agent, service):
-    pod = lab.pod("picky", dataplane="enabled", annotations={"weir.dev/exclude-outbound-ports": "50051,8080"})
-    agent.wait_enrolled(pod)
-    assert backends(pod, service) == 1
-    pod.remove()
+    with lab.pod("picky", dataplane="enabled", annotations={"weir.dev/exclude-outbound-ports": "50051,8080"}) as pod:
+        agent.wait_enrolled(pod)
+        assert backends(pod, service) == 1
 
 
-def test_a_port_of_the_pods_own_is_not_taken(lab, agent, service):
-    """A pod that listens on what would be weir's port: the next one is taken."""
-    pod = lab.pod("squatter")
-    held = [pod.listen(port) for port in (61000, 61001)]
-    pod.labels["weir.dev/dataplane"] = "enabled"
-    pod.publish()
-    agent.wait_enrolled(pod)
-    assert backends(pod, service) == 3
-    for listener in held:
-        listener.close()
-    pod.remove()
+def test_ports_of_the_pods_own_are_not_taken(lab, agent, service):
+    """A pod that holds every port of weir's range but one: that one is found."""
+    free = 64321
+    with lab.pod("squatter") as pod, contextlib.ExitStack() as held:
+        for port in range(61000, 65536):
+            if port != free:
+                held.enter_context(pod.open_socket()).bind(("127.0.0.1", port))
+        pod.labels["weir.dev/dataplane"] = "enabled"
+        pod.publish()
+        agent.wait_enrolled(pod)
+        assert pod_listener(pod) == free
+        assert backends(pod, service) == 3
 
 
 def test_a_hundred_starts_are_in_time(lab, agent, service):
@@ -113,8 +110,8 @@ def test_pods_that_go_give_everything_back(lab, agent, service):
 
 
 @pytest.mark.parametrize("driver,qos", [("cgroupfs", "guaranteed"), ("systemd", "burstable"), ("systemd", "guaranteed")])
-def test_cgroup_drivers(request, driver, qos):
-    with Lab(f"e{request.node.name[-12:-1].replace('_', '-')}-{id(request) % 10000}", cgroup_driver=driver) as lab:
+def test_cgroup_drivers(driver, qos):
+    with Lab(f"t{os.getpid()}-{driver}-{qos}", cgroup_driver=driver) as lab:
         pods = lab.greeters(3)
         service = lab.service("greeter", pods=pods)
         client = lab.pod("client", dataplane="enabled", qos=qos)
@@ -126,8 +123,8 @@ def test_cgroup_drivers(request, driver, qos):
         assert agent.stop() == 0
 
 
-def test_pods_without_ipv6(request):
-    with Lab(f"v4-{id(request) % 100000}", ipv6=False) as lab:
+def test_pods_without_ipv6():
+    with Lab(f"t{os.getpid()}-v4only", ipv6=False) as lab:
         pods = lab.greeters(3)
         service = lab.service("greeter", pods=pods)
         client = lab.pod("client", dataplane="enabled")

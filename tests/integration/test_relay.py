@@ -125,14 +125,11 @@ def test_relays_are_counted_and_leave_nothing(agent, echo, client):
 
 
 def test_no_backend_closes_the_connection(lab, agent, client):
-    pod = lab.pod("nobody")
-    service = lab.service("refused", ports=[Port("grpc", 7001, 7001)], pods=[pod])
-    agent.wait_applied()
-    with client.connect(service.vip, 7001) as connection:
-        connection.sendall(b"hello")
-        try:
-            assert connection.recv(1) == b""
-        except ConnectionResetError:
-            pass  # as a server that refuses would
-    lab.remove_service(service)
-    pod.remove()
+    with lab.pod("nobody") as pod, lab.service("refused", ports=[Port("grpc", 7001, 7001)], pods=[pod]) as service:
+        agent.wait_applied()
+        with client.connect(service.vip, 7001) as connection:
+            connection.sendall(b"hello")
+            try:
+                assert connection.recv(1) == b""
+            except ConnectionResetError:
+                pass  # as a server that refuses would

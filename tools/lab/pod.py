@@ -13,7 +13,8 @@ from . import cgroups, manifests, processes
 
 
 class Pod:
-    """Made by Lab.pod(). Processes run in its namespace and in its container's cgroup."""
+    """Made by Lab.pod(). Processes run in its namespace and in its container's cgroup. As a context
+    manager it is removed at the end."""
 
     def __init__(self, lab, name, namespace, labels, annotations, qos, index, containers, uid=None):
         self.lab = lab
@@ -33,6 +34,12 @@ class Pod:
         self._sandbox: subprocess.Popen | None = None
         self._factory: socket.socket | None = None
         self._factory_lock = threading.Lock()
+
+    def __enter__(self) -> "Pod":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.remove()
 
     @property
     def netns(self) -> str:

@@ -25,7 +25,8 @@ class Endpoint:
 
 @dataclass
 class Service:
-    """Made by Lab.service(). Every change is published before the call returns."""
+    """Made by Lab.service(). Every change is published before the call returns. As a context manager it
+    is removed at the end."""
 
     lab: object
     name: str
@@ -35,6 +36,12 @@ class Service:
     ports: list[Port]
     annotations: dict = field(default_factory=dict)
     endpoints: list[Endpoint] = field(default_factory=list)
+
+    def __enter__(self) -> "Service":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.lab.remove_service(self)
 
     @property
     def target(self) -> str:
