@@ -2,86 +2,20 @@
 #include <signal.h>
 #include <sys/resource.h>
 
-#include <CLI/CLI.hpp>
 #include <iostream>
-#include <thread>
 
+#include "admin/server.h"
 #include "base/log.h"
 #include "control/node.h"
+#include "flags.h"
 #include "telemetry/access_log.h"
+#include "wiring.h"
 
 namespace {
 
 using namespace weir;
 
 constexpr int kExitUsage = 64, kExitFailure = 1;
-
-// "10m", "5s", "250ms" -> milliseconds.
-const CLI::AsNumberWithUnit kDurationInMs(std::map<std::string, int64_t>{
-    {"ms", 1}, {"s", 1000}, {"m", 60'000}, {"h", 3'600'000}});
-
-struct Flags {
-  control::NodeOptions node;
-  int64_t drain_timeout_ms = 600'000;
-  std::string run_dir = "/run/weir";
-  std::string metrics_address = "0.0.0.0:15020";
-  std::string log_level = "info";
-  std::string log_format = "text";
-  std::string access_log = "failed";
-  std::string access_log_path = "-";
-  std::string access_log_format = "text";
-};
-
-uint32_t default_workers() { return std::max(1u, std::min(4u, std::thread::hardware_concurrency())); }
-
-void add_node_flags(CLI::App& app, Flags& flags) {
-  app.add_option("--manifests", flags.node.manifests, "Directory of Kubernetes manifests (YAML or JSON), watched")
-      ->envname("WEIR_MANIFESTS")
-      ->required();
-  app.add_option("--node-name", flags.node.cluster.node_name, "This node's name: its pods are enrolled")
-      ->envname("WEIR_NODE_NAME");
-  app.add_option("--cluster-domain", flags.node.cluster.cluster_domain, "DNS domain of the cluster")
-      ->envname("WEIR_CLUSTER_DOMAIN")
-      ->capture_default_str();
-  app.add_option("--workers", flags.node.workers, "Worker threads, one io_uring each")
-      ->envname("WEIR_WORKERS")
-      ->check(CLI::Range(1, 64))
-      ->capture_default_str();
-  app.add_option("--bpf-dir", flags.node.bpf_dir, "Folder of bpffs for pinned maps and links")
-      ->envname("WEIR_BPF_DIR")
-      ->capture_default_str();
-  app.add_option("--run-dir", flags.run_dir, "Folder for the admin socket (admin.sock)")
-      ->envname("WEIR_RUN_DIR")
-      ->capture_default_str();
-  app.add_option("--cgroup-root", flags.node.cgroup_roots,
-                 "Cgroup folder below which pods appear (repeatable); found in /proc/mounts when absent")
-      ->envname("WEIR_CGROUP_ROOT");
-  app.add_option("--drain-timeout", flags.drain_timeout_ms, "How long running RPCs may take to finish on SIGTERM")
-      ->envname("WEIR_DRAIN_TIMEOUT")
-      ->transform(kDurationInMs)
-      ->default_str("10m");
-  app.add_option("--metrics-address", flags.metrics_address, "IP:port for /metrics, /healthz and /readyz; port 0: none")
-      ->envname("WEIR_METRICS_ADDRESS")
-      ->capture_default_str();
-  app.add_option("--log-level", flags.log_level, "trace, debug, info, warn, error or off")
-      ->envname("WEIR_LOG_LEVEL")
-      ->capture_default_str();
-  app.add_option("--log-format", flags.log_format, "Form of the agent's own log")
-      ->envname("WEIR_LOG_FORMAT")
-      ->check(CLI::IsMember({"text", "json"}))
-      ->capture_default_str();
-  app.add_option("--access-log", flags.access_log, "Which RPCs are logged: those that failed or carry a flag, all, none")
-      ->envname("WEIR_ACCESS_LOG")
-      ->check(CLI::IsMember({"failed", "all", "off"}))
-      ->capture_default_str();
-  app.add_option("--access-log-path", flags.access_log_path, "File of the access log; - is stdout")
-      ->envname("WEIR_ACCESS_LOG_PATH")
-      ->capture_default_str();
-  app.add_option("--access-log-format", flags.access_log_format, "Istio's text format, or its JSON keys")
-      ->envname("WEIR_ACCESS_LOG_FORMAT")
-      ->check(CLI::IsMember({"text", "json"}))
-      ->capture_default_str();
-}
 
 // Every pod brings sockets: take what the hard limit gives.
 void raise_descriptor_limit() {
@@ -130,7 +64,16 @@ int run_node(Flags flags) {
   auto node = control::Node::start(flags.node, recorders);
   if (!node) return fail(node.error());
 
+  telemetry::Metrics metrics;
+  for (const auto& recorder : recorders) metrics.watch(*recorder);
+  metrics.watch(**access_log);
+  add_agent_metrics(metrics, **node);
+  auto server = admin::Server::start({flags.run_dir, flags.metrics_address},
+                                     admin_sources(**node, flags.node, metrics, **access_log));
+  if (!server) return fail(server.error());
+
   (*node)->run();
+  server->reset();
   node->reset();
   base::log::info("ended");
   base::stop_logging();
@@ -153,9 +96,7 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", WEIR_VERSION);
 
   Flags flags;
-  flags.node.workers = default_workers();
   CLI::App& node = *app.add_subcommand("node", "Run the agent of this node");
-  node.set_config("--config", "", "File with these flags as key=value lines (TOML)");
   add_node_flags(node, flags);
 
   std::string bpf_dir = flags.node.bpf_dir;

@@ -155,6 +155,19 @@ TEST_F(DivertMore, PodWithoutKnownIpSeesLoopback) {
   EXPECT_EQ(peer_of(client), kService4);
 }
 
+TEST_F(DivertMore, BoundToAnotherOfThePodsOwnAddresses) {
+  base::Fd client = pod_.socket(AF_INET);
+  ASSERT_EQ(bind_to(client, address(kOtherIp4, 0)), 0);
+  ASSERT_EQ(dial(client, kService4), 0);
+  Arrival arrived = arrival();
+  ASSERT_EQ(arrived.where, Where::agent);
+  EXPECT_EQ(name_of(client).ip, address(kOtherIp4, 0).ip);
+  auto original = maps_.original_destination(arrived.socket.get());
+  ASSERT_TRUE(original.has_value());
+  EXPECT_EQ(interception::from_abi(original->source), name_of(client));
+  EXPECT_EQ(maps_.flows()->at(0).source, name_of(client));
+}
+
 TEST_F(DivertMore, ManyAtOnceKeepTheirOwnDestinations) {
   constexpr uint16_t kFirst = 1000;
   constexpr int kCount = 200;

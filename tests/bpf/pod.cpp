@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <stdexcept>
 
 namespace weir::bpf_test {
@@ -55,6 +56,20 @@ base::Fd receive_socket(int channel) {
   return base::Fd(socket);
 }
 
+// The kernel adds the local route of an IPv6 address from a work queue, after `ip` has returned.
+bool await_ipv6_routes() {
+  constexpr std::string_view kLocalRoute = " 80200001 ";  // RTF_LOCAL | RTF_NONEXTHOP | RTF_UP
+  for (int attempt = 0; attempt < 500; ++attempt) {
+    std::ifstream routes("/proc/self/net/ipv6_route");
+    int found = 0;
+    for (std::string line; std::getline(routes, line);)
+      found += line.starts_with("fd00") && line.find(kLocalRoute) != std::string::npos;
+    if (found == 2) return true;
+    usleep(2'000);
+  }
+  return false;
+}
+
 // The pod's process: set up, say so, then a socket for every request until the test closes the channel.
 [[noreturn]] void serve(int channel, const Node& node, pid_t parent) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -69,7 +84,8 @@ base::Fd receive_socket(int channel) {
   } catch (const std::exception&) {
     ready = 'n';
   }
-  if (ready != 'y' || unshare(CLONE_NEWNET) != 0 || std::system(addresses.c_str()) != 0) ready = 'n';
+  if (ready != 'y' || unshare(CLONE_NEWNET) != 0 || std::system(addresses.c_str()) != 0 || !await_ipv6_routes())
+    ready = 'n';
   if (write(channel, &ready, 1) != 1 || ready != 'y') _exit(1);
   for (Wanted wanted; read(channel, &wanted, sizeof wanted) == sizeof wanted;) {
     base::Fd socket(::socket(wanted.family, wanted.type | SOCK_CLOEXEC, wanted.protocol));

@@ -144,7 +144,7 @@ TEST_F(StaleState, SamePortDivertedThenPlain) {
 
 // bind() with SO_REUSEADDR succeeds, the diverted connect() then fails in the kernel: no SYN, nothing left.
 TEST_F(StaleState, ConnectThatFailsAfterTheHook) {
-  auto source = address(kPodIp4, 40000);
+  auto source = address(kOtherIp4, 40000);
   base::Fd first = pod_.socket(AF_INET), second = pod_.socket(AF_INET);
   ASSERT_EQ(bind_to(first, source), 0);
   ASSERT_EQ(bind_to(second, source), 0);
@@ -153,6 +153,7 @@ TEST_F(StaleState, ConnectThatFailsAfterTheHook) {
   EXPECT_EQ(maps_.pending().value(), 0u);
   EXPECT_EQ(maps_.flows()->size(), 1u);
   EXPECT_EQ(peer_of(second), base::SocketAddress{});
+  EXPECT_EQ(name_of(second), source);
   EXPECT_EQ(arrival().where, Where::agent);
 }
 

@@ -6,7 +6,7 @@ import stat
 import subprocess
 
 import pytest
-from lab.agent import binary
+from lab.agent import binary, pod_listener
 
 
 def test_health_and_readiness(agent):
@@ -28,12 +28,25 @@ def test_config_dump(agent, service, client, greeters):
     port = found["ports"][0]
     assert (port["name"], port["port"], port["protocol"], port["mode"]) == ("grpc", 50051, "grpc", "l7")
     pod = next(p for p in dump["pods"] if p["name"] == "client")
-    assert pod["state"] == "enrolled" and pod["uid"] == client.uid
+    assert pod["dataplane"] == "enabled" and pod["uid"] == client.uid
+    only = json.loads(agent.admin("/config_dump?service=default/greeter")[1])
+    assert [s["name"] for s in only["services"]] == ["greeter"]
+
+
+def test_pods(agent, client):
+    found = agent.enrolment(client)
+    assert found["state"] == "enrolled" and found["namespace"] == "default"
+    assert found["listener_port"] == pod_listener(client) >= 61000
+    assert 0 < found["enrolment_ms"] < 1000
 
 
 def test_stats(agent, client, service):
     client.greet(service.target, "--rpcs", 10)
-    assert json.loads(agent.admin("/stats")[1])
+    stats = agent.stats()
+    assert stats["pid"] == agent.pid and stats["ready"] and not stats["draining"]
+    assert sum(worker["rpcs_total"] for worker in stats["workers"]) >= 10
+    assert stats["bpf"]["diverted"] >= 1 and stats["bpf"]["handed_over"] >= 1
+    assert stats["config"]["services"] == 1
 
 
 def test_metrics(agent, client, service):
@@ -62,8 +75,9 @@ def test_weirctl_status_and_maps(agent, service, client):
     assert "client" in agent.weirctl("status")
     assert "10.96." in agent.weirctl("bpf", "services")
     rows = agent.bpf("services")
-    assert {(row["address"], row["port"], row["mode"]) for row in rows} >= {(service.vip, 50051, "l7"), (service.vip6, 50051, "l7")}
-    assert len(agent.bpf("pods")) == 1
+    assert {(row["address"], row["mode"]) for row in rows} >= {(service.target, "l7"), (service.target6, "l7")}
+    assert [row["pod"] for row in agent.bpf("pods")] == ["default/client"]
+    assert {row["name"]: row["count"] for row in agent.bpf("stats")}["diverted"] == agent.bpf_stat("diverted")
 
 
 def test_weirctl_flows(agent, service, client):
@@ -76,7 +90,7 @@ def test_weirctl_flows(agent, service, client):
 
 def test_weirctl_reads_the_maps_of_a_dead_agent(lab, service, client, agent):
     agent.kill()
-    assert any(row["address"] == service.vip for row in agent.bpf("services"))
+    assert any(row["address"] == service.target for row in agent.bpf("services"))
     assert agent.bpf("stats")
     agent.start()
     agent.wait_enrolled(client)

@@ -39,6 +39,12 @@ def wait_finding(agent, file, words):
     return agent.wait(found, 5, f"a finding on {file} that says {words}; there are {findings(agent)}")
 
 
+def port_mode(agent, service, port):
+    """What the BPF map says of a service port."""
+    services = json.loads(agent.admin("/services")[1])["services"]
+    return next(p["diverted_mode"] for s in services if s["name"] == service for p in s["ports"] if p["port"] == port)
+
+
 def revision(agent):
     return json.loads(agent.admin("/config_dump")[1])["revision"]
 
@@ -54,7 +60,7 @@ def test_a_service_appears_changes_and_goes(lab, agent, client, greeters, load):
     # Not declared any more: not diverted as HTTP/2 on one connection.
     late.ports = [Port("tcp-late", 6001, 50051)]
     late.publish()
-    agent.wait(lambda: not any(row["port"] == 6001 for row in agent.bpf("services")), 5, "the port is not diverted")
+    agent.wait(lambda: port_mode(agent, "late", 6001) == "none", 5, "the port is not diverted")
     assert len(client.greet(f"{late.vip}:6001", "--rpcs", 60)["backends"]) == 1
     lab.remove_service(late)
     agent.wait_applied()

@@ -85,12 +85,20 @@ class Agent:
         except OSError:
             return False
 
-    def wait_enrolled(self, *pods, timeout=5.0) -> None:
-        """Returns when the pods' listeners are open (seen in the pods' own namespaces)."""
+    def enrolment(self, pod) -> dict:
+        """What /pods says of the pod: {"state", "reason", "listener_port", "enrolment_ms", ...}; empty if nothing."""
+        pods = json.loads(self.admin("/pods")[1])["pods"]
+        return next((found for found in pods if found["uid"] == pod.uid), {})
+
+    def wait_state(self, state: str, *pods, timeout=5.0) -> None:
         for pod in pods:
-            self.wait(lambda: pod_listener(pod) is not None, timeout, f"pod {pod.name} is enrolled")
+            self.wait(lambda: self.enrolment(pod).get("state") == state, timeout, f"pod {pod.name} is {state}")
+
+    def wait_enrolled(self, *pods, timeout=5.0) -> None:
+        self.wait_state("enrolled", *pods, timeout=timeout)
 
     def wait_withdrawn(self, *pods, timeout=5.0) -> None:
+        """Returns when the pods' listeners are gone (seen in the pods' own namespaces)."""
         for pod in pods:
             self.wait(lambda: pod_listener(pod) is None, timeout, f"pod {pod.name} is not enrolled any more")
 
@@ -145,7 +153,7 @@ class Agent:
         return list(parse_metrics(self.metrics()))
 
     def active_rpcs(self) -> int:
-        return int(self.metric("weir_active_rpcs"))
+        return sum(worker["active_rpcs"] for worker in self.stats()["workers"])
 
     def weirctl(self, *arguments) -> str:
         return processes.run(
@@ -157,8 +165,11 @@ class Agent:
         return json.loads(self.weirctl("bpf", table, "-o", "json"))
 
     def bpf_stat(self, name: str) -> int:
-        """A counter of the BPF programs."""
-        return next(row["value"] for row in self.bpf("stats") if row["name"] == name)
+        """A counter of the BPF programs, as the agent reads it."""
+        return self.stats()["bpf"][name]
+
+    def stats(self) -> dict:
+        return json.loads(self.admin("/stats")[1])
 
     def descriptors(self) -> int:
         return len(os.listdir(f"/proc/{self.pid}/fd"))

@@ -164,14 +164,11 @@ class Lab:
             self.sync_kube_proxy()
 
     def published_endpoints(self) -> dict:
-        """What an agent should have: {cluster name: [addresses]}, usable endpoints only."""
+        """What an agent should have: {cluster name: [addresses]}, usable endpoints of the first IP family only."""
         with self._changes:
             return {
                 f"outbound|{port.port}||{s.name}.{s.namespace}.svc.cluster.local": sorted(
-                    f"{ip}:{port.target_port}" if ":" not in ip else f"[{ip}]:{port.target_port}"
-                    for e in s.usable_endpoints()
-                    for ip in (e.pod.ip, e.pod.ip6)
-                    if ip is not None
+                    f"{e.pod.ip}:{port.target_port}" for e in s.usable_endpoints()
                 )
                 for s in self.services
                 for port in s.ports

@@ -9,7 +9,21 @@
 
 namespace weir::config {
 
-enum class Protocol : uint8_t { unknown, grpc, grpc_web, http2, http, http_proxy, https, tls, tcp, mongo, redis, mysql, not_tcp };
+enum class Protocol : uint8_t {
+  unknown,
+  grpc,
+  grpc_web,
+  http2,
+  http,
+  http_proxy,
+  https,
+  tls,
+  tcp,
+  mongo,
+  redis,
+  mysql,
+  not_tcp
+};
 
 // What happens to connections to the port. Values are part of the BPF ABI (bpf_abi.h).
 enum class Mode : uint8_t {
@@ -20,7 +34,7 @@ enum class Mode : uint8_t {
 };
 
 struct PortDeclaration {
-  std::string_view kubernetes_protocol;         // "TCP" (also when absent), "UDP", "SCTP"
+  std::string_view kubernetes_protocol;          // "TCP" (also when absent), "UDP", "SCTP"
   std::optional<std::string_view> app_protocol;  // replaces the name entirely when set
   std::string_view name;
   uint16_t port = 0;

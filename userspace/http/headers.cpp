@@ -1,34 +1,40 @@
 #include "http/headers.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace weir::http {
 
 void Headers::add(std::string_view name, std::string_view value, bool sensitive) {
+  const size_t size = name.size() + value.size();
+  if (arena_.capacity() - arena_.size() < size) {
+    // The views may point into the arena that grows now.
+    std::string grown;
+    grown.reserve(std::max(2 * arena_.capacity(), arena_.size() + size));
+    grown.append(arena_);
+    fields_.push_back(Entry{static_cast<uint32_t>(grown.size()), static_cast<uint32_t>(name.size()),
+                            static_cast<uint32_t>(value.size()), sensitive});
+    grown.append(name).append(value);
+    arena_.swap(grown);
+    return;
+  }
   fields_.push_back(Entry{static_cast<uint32_t>(arena_.size()), static_cast<uint32_t>(name.size()),
                           static_cast<uint32_t>(value.size()), sensitive});
-  // The views may point into this very arena, which append() may move.
-  if (name.data() >= arena_.data() && name.data() < arena_.data() + arena_.size()) {
-    std::string copy(name);
-    arena_.append(copy);
-  } else {
-    arena_.append(name);
-  }
-  if (value.data() >= arena_.data() && value.data() < arena_.data() + arena_.size()) {
-    std::string copy(value);
-    arena_.append(copy);
-  } else {
-    arena_.append(value);
-  }
+  arena_.append(name).append(value);
 }
 
 void Headers::set(std::string_view name, std::string_view value) {
   for (size_t i = 0; i < fields_.size(); ++i) {
     if (view(fields_[i]).name != name) continue;
-    const bool sensitive = fields_[i].sensitive;
-    add(name, value, sensitive);
-    fields_[i] = fields_.back();
-    fields_.pop_back();
+    if (Entry& e = fields_[i]; value.size() <= e.value_size) {
+      // In place, so that a field set again and again takes no more memory.
+      std::memmove(arena_.data() + e.offset + e.name_size, value.data(), value.size());
+      e.value_size = static_cast<uint32_t>(value.size());
+    } else {
+      add(name, value, e.sensitive);
+      fields_[i] = fields_.back();
+      fields_.pop_back();
+    }
     const std::string_view kept = view(fields_[i]).name;
     const auto after = fields_.begin() + static_cast<ptrdiff_t>(i) + 1;
     fields_.erase(std::remove_if(after, fields_.end(), [&](const Entry& e) { return view(e).name == kept; }),

@@ -199,8 +199,8 @@ void Connection::end_stream(Stream& stream, const http::Reset& reset) {
     ending = Ending::reset_by_peer;
   }
   let_go(stream, ending);
-  // Null within on_stream(): accept_request() tells then.
-  if (events) events->on_reset(reset);
+  if (events) return events->on_reset(reset);
+  stream.untold_ = reset;
 }
 
 void Connection::end_all_streams(const http::Reset& reset) {

@@ -99,7 +99,8 @@ class Connection {
   // entries were filled. The bytes stay where they are until written(). At most one
   // gather() before the matching written().
   size_t gather(std::span<iovec> out);
-  // The first `bytes` of the last gather() left; the rest will be gathered again.
+  // The first `bytes` of the last gather() left; the rest will be gathered again. Ask wants_write() afterwards: bodies
+  // that waited for room may go now, which is not announced by on_output().
   void written(size_t bytes);
   bool wants_write() const;
 
@@ -115,7 +116,7 @@ class Connection {
   bool settings_received() const;  // the peer's first SETTINGS
 
   // Drain: GOAWAY (2^31-1), then after a round trip (PING) the real last stream id; running streams
-  // finish. The second call, or drain_timeout passing, is up to the caller: abort().
+  // finish. How long to wait for them is up to the caller: abort() ends it. A second call does nothing.
   void drain();
   // GOAWAY with `error_code` now; every stream gets on_reset(); finished() once written.
   void abort(uint32_t error_code);

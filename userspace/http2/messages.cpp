@@ -60,8 +60,7 @@ void Connection::accept_request(const Block& block, const RequestHead& head) {
   stream.body_left_ = head.content_length;
   http::StreamEvents* events = events_.on_stream(stream);
   if (!stream.live_) {
-    // Released, or all streams were ended, before it had anyone to tell.
-    if (ended_) events->on_reset(http::Reset{http::Reset::Origin::connection, 0, false});
+    if (const auto reset = std::exchange(stream.untold_, std::nullopt)) events->on_reset(*reset);
     return;
   }
   stream.events_ = events;

@@ -12,6 +12,7 @@ void Stream::begin(uint32_t id, ReceiveWindow receive_window) {
   send_window_ = StreamSendWindow();
   receive_window_ = receive_window;
   body_left_.reset();
+  untold_.reset();
   head_position_ = 0;
 }
 
@@ -79,6 +80,7 @@ void Stream::consume(size_t bytes) {
 }
 
 void Stream::release(uint32_t error_code) {
+  untold_.reset();
   if (!live_) return;
   if (id_ != 0 && !complete()) {
     // A server that has answered in full doesn't need the rest of the request (RFC 9113 section 8.1).

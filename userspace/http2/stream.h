@@ -58,7 +58,8 @@ class Stream final : public http::Stream,
   std::optional<uint64_t> body_left_;  // of the peer's content-length
   SendQueue queue_;
   http::Headers trailers_;
-  uint64_t head_position_ = 0;  // in the connection's output
+  uint64_t head_position_ = 0;         // in the connection's output
+  std::optional<http::Reset> untold_;  // the stream ended within on_stream(), before it had anyone to tell
 };
 
 }  // namespace weir::http2

@@ -26,17 +26,22 @@ using std::chrono::seconds;
 
 constexpr Duration kFirstRetry = milliseconds(50);
 constexpr Duration kLongestRetry = seconds(5);
-constexpr Duration kSoon = milliseconds(1);
 // A pod whose processes are all gone may be restarting one in the same namespace.
 constexpr Duration kEmptyGrace = milliseconds(250);
 // A runtime puts a container's first process into the cgroup before it enters the pod's namespace, and the kernel tells
-// nobody when it has: look again after 1/4 of the time waited so far, so that waiting costs little and delays little.
+// nobody when it has; nor do v1 hierarchies tell when a process comes at all. So look again after 1/4 of the time
+// waited so far, between these two, and once a second when that has gone on for long.
 constexpr int kPatience = 4;
-constexpr Duration kLongestWait = seconds(1);
-constexpr Duration kStillStarting = seconds(5);
-// v1 hierarchies don't tell of processes at all.
-constexpr Duration kUntoldInterval = milliseconds(10);
-constexpr Duration kUntoldEager = seconds(60);
+constexpr Duration kShortestWait = milliseconds(1);
+constexpr Duration kLongestWait = milliseconds(10);
+constexpr Duration kEager = seconds(60);
+constexpr Duration kCalmWait = seconds(1);
+// From here on a process in the node's namespace is one that stays there.
+constexpr Duration kStarting = seconds(5);
+
+Duration wait_after(Duration waited) {
+  return waited > kEager ? kCalmWait : std::clamp<Duration>(waited / kPatience, kShortestWait, kLongestWait);
+}
 
 // The kubelet names a static pod's cgroup by the hash of its manifest, not by the UID that the API shows.
 const std::string& cgroup_uid(const Pod& pod) {
@@ -280,14 +285,12 @@ void Enrolment::State::look_for_namespace(Entry& entry, Instant now) {
   if (!found.any) {
     entry.process_seen.reset();
     std::optional<Instant> next;
-    if (!watcher_.tells_processes(uid)) {
-      next = now + (now - *entry.folder_seen < kUntoldEager ? kUntoldInterval : kLongestWait);
-    }
+    if (!watcher_.tells_processes(uid)) next = now + wait_after(now - *entry.folder_seen);
     return set_state(entry, PodState::waiting, "none of its processes has started yet", next);
   }
   if (!entry.process_seen) entry.process_seen = now;
   Duration waited = now - *entry.process_seen;
-  Instant soon = now + std::clamp<Duration>(waited / kPatience, kSoon, kLongestWait);
+  Instant soon = now + wait_after(waited);
 
   const Entry* owner = nullptr;
   std::erase_if(found.namespaces, [&](const PodNamespace& n) {
@@ -313,7 +316,7 @@ void Enrolment::State::look_for_namespace(Entry& entry, Instant now) {
   if (found.hidden && !found.in_node_namespace) {
     return fail(entry, "its processes are not visible: the agent needs the node's PID namespace (hostPID)", now);
   }
-  if (waited < kStillStarting) {
+  if (waited < kStarting) {
     return set_state(entry, PodState::waiting, "its processes have not entered its network namespace yet", soon);
   }
   set_state(entry, PodState::refused, "its processes are in the node's network namespace (hostNetwork)", soon);

@@ -67,8 +67,7 @@ base::Result<void> ManifestDirectory::load(base::Instant now) {
 bool ManifestDirectory::on_readable(base::Instant now) {
   drain_events();
   if (!first_event_) first_event_ = now;
-  base::Instant due = std::min(now + kDebounce, *first_event_ + kLongestWait);
-  scan_at_ = scan_at_ ? std::min(*scan_at_, due) : due;
+  scan_at_ = std::min(now + kDebounce, *first_event_ + kLongestWait);
   return tick(now);
 }
 
@@ -87,7 +86,9 @@ void ManifestDirectory::drain_events() {
       std::memcpy(&event, at, sizeof event);
       const char* name = at + sizeof event;
       at += sizeof event + event.len;
-      if (event.mask & IN_Q_OVERFLOW) distrust_all_ = true;
+      // ConfigMap volumes swap this link when everything below it is written.
+      bool swapped = (event.mask & IN_MOVED_TO) && event.len > 0 && std::string_view(name) == "..data";
+      if ((event.mask & IN_Q_OVERFLOW) || swapped) distrust_all_ = true;
       auto folder = watched_.find(event.wd);
       if (folder == watched_.end()) continue;
       if (event.mask & IN_IGNORED) {
@@ -139,7 +140,7 @@ bool ManifestDirectory::scan(base::Instant now) {
   }
   unreadable_.clear();
   drop_old_watches(*listing);
-  bool changed = forget_missing(*listing);
+  bool changed = false;
   bool distrust = std::exchange(distrust_all_, false);
   bool unsettled = false;
   for (const auto& [file, version] : listing->files) {
@@ -154,8 +155,11 @@ bool ManifestDirectory::scan(base::Instant now) {
     changed |= read(file, version);
   }
   written_.clear();
+  if (!unsettled) unsettled_since_.reset();
+  if (unsettled && !unsettled_since_) unsettled_since_ = now;
+  // An object may have moved to a file that cannot be read yet: it must not be missing in between.
+  if (!unsettled || now - *unsettled_since_ > kLongestUnsettled) changed |= forget_missing(*listing);
   scan_at_ = now + (unsettled ? kSettled : kRescan);
-
   changed |= report_listing(*listing);
   return changed;
 }

@@ -25,7 +25,9 @@ class ManifestDirectory {
   static constexpr base::Duration kDebounce = std::chrono::milliseconds(20);      // after the last event
   static constexpr base::Duration kLongestWait = std::chrono::milliseconds(200);  // after the first event
   // A file whose writer has not closed it yet is read once it has been still for so long.
-  static constexpr base::Duration kSettled = std::chrono::milliseconds(100);
+  static constexpr base::Duration kSettled = std::chrono::milliseconds(300);
+  // Removals wait for such files, but not for ever.
+  static constexpr base::Duration kLongestUnsettled = std::chrono::seconds(1);
   static constexpr base::Duration kRetry = std::chrono::milliseconds(500);  // of a directory that is missing
   // Files that links lead to elsewhere give no events.
   static constexpr base::Duration kRescan = std::chrono::seconds(10);
@@ -63,6 +65,7 @@ class ManifestDirectory {
   std::set<std::string> written_;  // files whose writer closed them since they were read
   bool distrust_all_ = true;       // events were lost: read every file again
   std::optional<base::Instant> first_event_;
+  std::optional<base::Instant> unsettled_since_;
   std::optional<base::Instant> scan_at_;
 };
 

@@ -1,7 +1,6 @@
 #include "kubernetes/object_store.h"
 
 #include <algorithm>
-#include <iterator>
 #include <set>
 
 #include "kubernetes/findings.h"
@@ -43,10 +42,6 @@ bool ObjectStore::take(const std::string& source, const ObjectKey& key) {
   return removed;
 }
 
-bool ObjectStore::holds(const Source& source, const ObjectKey& key) const {
-  return std::binary_search(source.keys.begin(), source.keys.end(), key);
-}
-
 bool ObjectStore::replace(const std::string& name, SourceContents contents) {
   Source& source = sources_[name];
   std::map<ObjectKey, Origin> seen;
@@ -63,7 +58,7 @@ bool ObjectStore::replace(const std::string& name, SourceContents contents) {
   }
   std::set<std::string> kept;
   for (const ObjectKey& key : contents.rejected) {
-    if (!holds(source, key) || seen.contains(key)) continue;
+    if (!source.keys.contains(key) || seen.contains(key)) continue;
     kept.insert(key.to_string());
     seen.emplace(key, Origin{});
   }
@@ -72,17 +67,16 @@ bool ObjectStore::replace(const std::string& name, SourceContents contents) {
       finding.message += "; its last good version stays";
     }
   }
-  std::vector<ObjectKey> keys;
-  for (const auto& [key, origin] : seen) keys.push_back(key);
-  for (ObjectKey& key : source.keys) {
+  std::set<ObjectKey> keys;
+  for (const auto& [key, origin] : seen) keys.insert(keys.end(), key);
+  for (const ObjectKey& key : source.keys) {
     if (seen.contains(key)) continue;
     if (contents.complete) {
       changed |= take(name, key);
     } else {
-      keys.push_back(std::move(key));
+      keys.insert(key);
     }
   }
-  std::sort(keys.begin(), keys.end());
   source.keys = std::move(keys);
   changed |= set_findings(name, std::move(contents.findings));
   return changed;
@@ -106,18 +100,14 @@ bool ObjectStore::set_findings(const std::string& name, std::vector<config::Find
 
 bool ObjectStore::apply(const std::string& name, Object object) {
   ObjectKey key = key_of(object);
-  Source& source = sources_[name];
-  auto at = std::lower_bound(source.keys.begin(), source.keys.end(), key);
-  if (at == source.keys.end() || *at != key) source.keys.insert(at, key);
+  sources_[name].keys.insert(key);
   return put(name, key, std::move(object));
 }
 
 bool ObjectStore::remove(const std::string& name, const ObjectKey& key) {
   auto source = sources_.find(name);
   if (source == sources_.end()) return false;
-  auto at = std::lower_bound(source->second.keys.begin(), source->second.keys.end(), key);
-  if (at == source->second.keys.end() || *at != key) return false;
-  source->second.keys.erase(at);
+  if (source->second.keys.erase(key) == 0) return false;
   return take(name, key);
 }
 

@@ -6,6 +6,7 @@
 
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -50,12 +51,11 @@ class ObjectStore {
     std::shared_ptr<const Object> object;
   };
   struct Source {
-    std::vector<ObjectKey> keys;  // sorted
+    std::set<ObjectKey> keys;
     std::vector<config::Finding> findings;
   };
   bool put(const std::string& source, const ObjectKey& key, Object object);
   bool take(const std::string& source, const ObjectKey& key);
-  bool holds(const Source& source, const ObjectKey& key) const;
 
   std::map<ObjectKey, std::vector<Version>> objects_;  // versions sorted by source, never empty
   std::map<std::string, Source> sources_;

@@ -22,11 +22,11 @@ http::StreamEvents* Downstream::on_stream(http::Stream& stream) {
   return &exchange.downstream_events();
 }
 
-void Downstream::on_ended(const char* reason) {
+void Downstream::on_ended(const char*) {
   if (connection().error()[0] == '\0') return;
   ++worker().stats().downstream_protocol_errors;
   base::log::info("connection of {} to {} ended: {}", source().pod().qualified_name(), dialled_.address.to_string(),
-                  reason);
+                  connection().error());
 }
 
 }  // namespace weir::proxy

@@ -1,8 +1,9 @@
 #include "proxy/listener.h"
 
+#include <poll.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 
-#include <cassert>
 #include <cerrno>
 
 #include "proxy/worker.h"
@@ -10,52 +11,65 @@
 namespace weir::proxy {
 namespace {
 constexpr auto kRetry = std::chrono::milliseconds(20);
+constexpr int kEventsAtOnce = 64;
+constexpr int kAcceptsAtOnce = 64;  // of one listener, then others get their turn
+}  // namespace
+
+base::Result<void> ListenerSet::start() {
+  epoll_ = base::Fd(epoll_create1(EPOLL_CLOEXEC));
+  if (!epoll_) return base::system_error("epoll_create1", errno);
+  arm();
+  return {};
+}
+
+void ListenerSet::arm() { io_uring_prep_poll_add(worker_.reactor().prepare(*this), epoll_.get(), POLLIN); }
+
+void ListenerSet::completed(int32_t, uint32_t) {
+  epoll_event events[kEventsAtOnce];
+  const int ready = epoll_wait(epoll_.get(), events, kEventsAtOnce, 0);
+  for (int i = 0; i < ready; ++i) static_cast<Listener*>(events[i].data.ptr)->accept_waiting();
+  arm();  // level-triggered: what is left completes at once
 }
 
 Listener::Listener(Worker& worker, Source& source, base::Fd listening)
     : worker_(worker), source_(source), fd_(std::move(listening)) {
-  arm();
+  wait_for_more(worker.reactor().now());
 }
 
-Listener::~Listener() { assert(!pending()); }
-
-void Listener::arm() {
-  io_uring_prep_multishot_accept(worker_.reactor().prepare(*this), fd_.get(), nullptr, nullptr,
-                                 SOCK_NONBLOCK | SOCK_CLOEXEC);
+void Listener::wait_for_more(base::Instant) {
+  epoll_event event{};
+  event.events = EPOLLIN;
+  event.data.ptr = this;
+  if (epoll_ctl(worker_.listeners().epoll_.get(), EPOLL_CTL_ADD, fd_.get(), &event) != 0)
+    base::log::error("listening for pod {}: {}", source_.pod().qualified_name(),
+                     base::system_error("epoll_ctl", errno).message);
 }
 
-void Listener::completed(int32_t result, uint32_t) {
-  if (result >= 0) {
-    worker_.accepted(source_, base::Fd(result));
-  } else if (!stopping_ && result != -EAGAIN && result != -ECONNABORTED && result != -EINTR) {
+void Listener::accept_waiting() {
+  for (int i = 0; i < kAcceptsAtOnce; ++i) {
+    base::Fd accepted(accept4(fd_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+    if (accepted) {
+      worker_.accepted(source_, std::move(accepted));
+      continue;
+    }
+    if (errno == ECONNABORTED || errno == EINTR) continue;
+    if (errno == EAGAIN) return;
     // Out of descriptors or memory: those who wait stay in the queue until some are back.
     ++worker_.stats().accept_failures;
-    if (!pending()) worker_.reactor().timers().schedule(retry_, worker_.reactor().now() + kRetry);
+    epoll_ctl(worker_.listeners().epoll_.get(), EPOLL_CTL_DEL, fd_.get(), nullptr);
+    worker_.reactor().timers().schedule(retry_, worker_.reactor().now() + kRetry);
     return;
   }
-  if (pending()) return;
-  if (!stopping_) return arm();
-  // The accept is cancelled: empty the queue, since closing it would reset who is in it.
+}
+
+Listener::~Listener() {
   while (true) {
     base::Fd accepted(accept4(fd_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
-    if (!accepted) break;
-    worker_.accepted(source_, std::move(accepted));
+    if (accepted)
+      worker_.accepted(source_, std::move(accepted));
+    else if (errno != ECONNABORTED && errno != EINTR)
+      return;
   }
-  fd_.reset();
-}
-
-void Listener::retry(base::Instant) {
-  if (!stopping_) arm();
-}
-
-void Listener::stop() {
-  if (stopping_) return;
-  stopping_ = true;
-  retry_.cancel();
-  if (pending())
-    worker_.reactor().cancel(*this);
-  else
-    fd_.reset();
 }
 
 }  // namespace weir::proxy

@@ -1,33 +1,54 @@
-// Listener accepts what BPF diverted to one pod's loopback listener.
+// Accepting what BPF diverted to the pods' loopback listeners. The listeners wait in an
+// epoll set, and only the set is polled through io_uring: a request of io_uring holds its file until
+// the ring is torn down, which happens some time after the process is gone, and a listener that
+// outlives its agent takes connections which nobody serves. This way kill -9 closes it at once.
 #pragma once
 
 #include "base/fd.h"
+#include "base/result.h"
 #include "io/reactor.h"
 
 namespace weir::proxy {
 
+class Listener;
 class Source;
 class Worker;
 
-class Listener final : private io::Operation {
+// The listeners of one worker.
+class ListenerSet final : private io::Operation {
  public:
-  Listener(Worker& worker, Source& source, base::Fd listening);
-  ~Listener();  // after stopped()
-
-  // Takes what waits in the accept queue, then closes. The BPF row must be gone before.
-  void stop();
-  bool stopped() const { return stopping_ && !pending(); }
+  explicit ListenerSet(Worker& worker) : worker_(worker) {}
+  // Starts to wait; before any Listener is made.
+  base::Result<void> start();
 
  private:
+  friend class Listener;
   void completed(int32_t result, uint32_t cqe_flags) override;
   void arm();
-  void retry(base::Instant now);
+
+  Worker& worker_;
+  base::Fd epoll_;
+};
+
+// One listening socket of one pod.
+class Listener {
+ public:
+  Listener(Worker& worker, Source& source, base::Fd listening);
+  // Takes what waits in the accept queue, then closes: closing first would reset who is in it. The BPF row
+  // must be gone before.
+  ~Listener();
+  Listener(const Listener&) = delete;
+  Listener& operator=(const Listener&) = delete;
+
+ private:
+  friend class ListenerSet;
+  void accept_waiting();
+  void wait_for_more(base::Instant now);
 
   Worker& worker_;
   Source& source_;
   base::Fd fd_;
-  io::MemberTimer<Listener, &Listener::retry> retry_{*this};
-  bool stopping_ = false;
+  io::MemberTimer<Listener, &Listener::wait_for_more> retry_{*this};
 };
 
 }  // namespace weir::proxy

@@ -41,13 +41,11 @@ void Source::snapshot_changed(const config::Snapshot& snapshot) {
 }
 
 void Source::stop_listening() {
-  if (listener_v4_) listener_v4_->stop();
-  if (listener_v6_) listener_v6_->stop();
+  listener_v4_.reset();
+  listener_v6_.reset();
 }
 
-void Source::tick(base::Instant) {
-  if (listener_v4_ && listener_v4_->stopped()) listener_v4_.reset();
-  if (listener_v6_ && listener_v6_->stopped()) listener_v6_.reset();
+void Source::sweep() {
   for (auto& [name, pool] : pools_) pool->sweep();
 }
 

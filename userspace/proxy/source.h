@@ -31,8 +31,8 @@ class Source {
   void snapshot_changed(const config::Snapshot& snapshot);
   // Accepts what is queued, then closes the listeners; connections go on.
   void stop_listening();
-  bool listening() const { return listener_v4_ || listener_v6_; }
-  void tick(base::Instant now);
+  // Lets go of endpoints that left and have nothing open any more.
+  void sweep();
 
  private:
   friend class Worker;

@@ -45,6 +45,10 @@ base::Result<std::unique_ptr<Worker>> Worker::start(WorkerOptions options, telem
       return;
     }
     raw->reactor_ = std::move(*reactor);
+    if (auto listening = raw->listeners_.start(); !listening) {
+      made.set_value(listening.error());
+      return;
+    }
     made.set_value({});
     raw->run();
   });
@@ -91,9 +95,8 @@ void Worker::run() {
 
 void Worker::tick(base::Instant now) {
   for (size_t i = 0; i < transports_.size(); ++i) transports_[i]->tick(now);
-  for (auto& [uid, source] : sources_) source->tick(now);
-  for (auto& source : removed_sources_) source->tick(now);
-  std::erase_if(removed_sources_, [](const auto& source) { return source->transports_ == 0 && !source->listening(); });
+  for (auto& [uid, source] : sources_) source->sweep();
+  std::erase_if(removed_sources_, [](const auto& source) { return source->transports_ == 0; });
   std::erase_if(snapshots_, [this](const SnapshotUse& use) { return use.users_ == 0 && &use != &snapshots_.back(); });
   if (draining_ && stats_.transports.value() == stats_.upstream_connections.value())
     drained_.store(true, std::memory_order_release);

@@ -77,6 +77,7 @@ class Worker {
   io::Reactor& reactor() { return *reactor_; }
   WorkerStats& stats() { return stats_; }
   telemetry::Recorder& recorder() { return recorder_; }
+  ListenerSet& listeners() { return listeners_; }
   Slab<Exchange>& exchanges() { return exchanges_; }
   const config::Snapshot& snapshot() const { return snapshots_.back().snapshot(); }
   SnapshotUse& use_snapshot();
@@ -102,6 +103,7 @@ class Worker {
   std::list<SnapshotUse> snapshots_;  // the last is current, the others are still used
   Slab<Exchange> exchanges_;
   std::unique_ptr<io::Reactor> reactor_;
+  ListenerSet listeners_{*this};
   std::unordered_map<std::string, std::unique_ptr<Source>> sources_;  // by pod UID
   std::vector<std::unique_ptr<Source>> removed_sources_;              // until their last transport is gone
   std::vector<std::unique_ptr<Transport>> transports_;

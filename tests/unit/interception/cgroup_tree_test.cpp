@@ -19,52 +19,58 @@ struct FolderCase {
   const char* uid;  // nullptr: of no pod
 };
 
-class PodUid : public ::testing::TestWithParam<FolderCase> {};
-
-TEST_P(PodUid, FromFolder) {
-  auto uid = pod_uid_of(GetParam().below_root);
-  if (GetParam().uid == nullptr) {
-    EXPECT_EQ(uid, std::nullopt);
-  } else {
-    EXPECT_EQ(uid, GetParam().uid);
-  }
-}
-
 constexpr const char* kUid = "0d5cf1a2-3b4e-4f6a-8b9c-112233445566";
 
-INSTANTIATE_TEST_SUITE_P(
-    Cgroupfs, PodUid,
-    ::testing::Values(FolderCase{"besteffort/pod0d5cf1a2-3b4e-4f6a-8b9c-112233445566", kUid},
-                      FolderCase{"burstable/pod0d5cf1a2-3b4e-4f6a-8b9c-112233445566/3f1c9a", kUid},
-                      FolderCase{"pod0d5cf1a2-3b4e-4f6a-8b9c-112233445566", kUid},
-                      FolderCase{"pod0d5cf1a2-3b4e-4f6a-8b9c-112233445566/3f1c9a/nested", kUid},
-                      // A static pod's folder carries the hash of its manifest.
-                      FolderCase{"burstable/pod6e3c1f0f1d0a4b5c9d8e7f6a5b4c3d2e", "6e3c1f0f1d0a4b5c9d8e7f6a5b4c3d2e"},
-                      // What a pod makes inside its folder is its own, whatever it is called.
-                      FolderCase{"besteffort/pod1/podvictim", "1"}, FolderCase{"pod1/besteffort/podvictim", "1"},
-                      FolderCase{"besteffort", nullptr}, FolderCase{"burstable/3f1c9a", nullptr},
-                      FolderCase{"pod", nullptr}, FolderCase{"besteffort/pod", nullptr}, FolderCase{"", nullptr},
-                      FolderCase{"/", nullptr}, FolderCase{"system/pod1", nullptr},
-                      FolderCase{"besteffort/burstable/pod1", nullptr}, FolderCase{"podhas space", nullptr},
-                      FolderCase{"pod\n1", nullptr}, FolderCase{"Pod1", nullptr}));
+constexpr FolderCase kFolders[] = {
+    // cgroupfs driver
+    {"besteffort/pod0d5cf1a2-3b4e-4f6a-8b9c-112233445566", kUid},
+    {"burstable/pod0d5cf1a2-3b4e-4f6a-8b9c-112233445566/3f1c9a", kUid},
+    {"pod0d5cf1a2-3b4e-4f6a-8b9c-112233445566", kUid},
+    {"pod0d5cf1a2-3b4e-4f6a-8b9c-112233445566/3f1c9a/nested", kUid},
+    // A static pod's folder carries the hash of its manifest.
+    {"burstable/pod6e3c1f0f1d0a4b5c9d8e7f6a5b4c3d2e", "6e3c1f0f1d0a4b5c9d8e7f6a5b4c3d2e"},
+    // What a pod makes inside its folder is its own, whatever it is called.
+    {"besteffort/pod1/podvictim", "1"},
+    {"pod1/besteffort/podvictim", "1"},
+    {"besteffort", nullptr},
+    {"burstable/3f1c9a", nullptr},
+    {"pod", nullptr},
+    {"besteffort/pod", nullptr},
+    {"", nullptr},
+    {"/", nullptr},
+    {"system/pod1", nullptr},
+    {"besteffort/burstable/pod1", nullptr},
+    {"podhas space", nullptr},
+    {"pod\n1", nullptr},
+    {"Pod1", nullptr},
+    // systemd driver
+    {"kubepods-besteffort.slice/kubepods-besteffort-pod0d5cf1a2_3b4e_4f6a_8b9c_112233445566.slice", kUid},
+    {"kubepods-burstable.slice/kubepods-burstable-pod0d5cf1a2_3b4e_4f6a_8b9c_112233445566.slice/"
+     "cri-containerd-3f1c9a.scope",
+     kUid},
+    {"kubepods-pod0d5cf1a2_3b4e_4f6a_8b9c_112233445566.slice", kUid},
+    {"kubepods-pod0d5cf1a2_3b4e_4f6a_8b9c_112233445566.slice/crio-3f1c9a.scope/container", kUid},
+    {"kubelet-kubepods-besteffort.slice/"
+     "kubelet-kubepods-besteffort-pod0d5cf1a2_3b4e_4f6a_8b9c_112233445566.slice",
+     kUid},
+    {"kubelet-kubepods-pod7.slice", "7"},
+    {"kubepods-besteffort.slice", nullptr},
+    {"kubepods-besteffort.slice/kubepods-burstable-pod7.slice", nullptr},
+    {"kubepods-besteffort-pod7.slice", nullptr},
+    {"kubepods-pod.slice", nullptr},
+    {"kubepods-burstable.slice/cri-containerd-1.scope", nullptr},
+    {"-pod7.slice", nullptr},
+    {"system.slice", nullptr},
+    {".slice", nullptr},
+};
 
-INSTANTIATE_TEST_SUITE_P(
-    Systemd, PodUid,
-    ::testing::Values(
-        FolderCase{"kubepods-besteffort.slice/kubepods-besteffort-pod0d5cf1a2_3b4e_4f6a_8b9c_112233445566.slice", kUid},
-        FolderCase{"kubepods-burstable.slice/kubepods-burstable-pod0d5cf1a2_3b4e_4f6a_8b9c_112233445566.slice/"
-                   "cri-containerd-3f1c9a.scope",
-                   kUid},
-        FolderCase{"kubepods-pod0d5cf1a2_3b4e_4f6a_8b9c_112233445566.slice", kUid},
-        FolderCase{"kubepods-pod0d5cf1a2_3b4e_4f6a_8b9c_112233445566.slice/crio-3f1c9a.scope/container", kUid},
-        FolderCase{"kubelet-kubepods-besteffort.slice/"
-                   "kubelet-kubepods-besteffort-pod0d5cf1a2_3b4e_4f6a_8b9c_112233445566.slice",
-                   kUid},
-        FolderCase{"kubelet-kubepods-pod7.slice", "7"}, FolderCase{"kubepods-besteffort.slice", nullptr},
-        FolderCase{"kubepods-besteffort.slice/kubepods-burstable-pod7.slice", nullptr},
-        FolderCase{"kubepods-besteffort-pod7.slice", nullptr}, FolderCase{"kubepods-pod.slice", nullptr},
-        FolderCase{"kubepods-burstable.slice/cri-containerd-1.scope", nullptr}, FolderCase{"-pod7.slice", nullptr},
-        FolderCase{"system.slice", nullptr}, FolderCase{".slice", nullptr}));
+TEST(PodUid, FromFolder) {
+  for (const auto& [below_root, uid] : kFolders) {
+    std::optional<std::string> expected;
+    if (uid) expected = uid;
+    EXPECT_EQ(pod_uid_of(below_root), expected) << below_root;
+  }
+}
 
 TEST(PodUid, HasABoundedLength) {
   EXPECT_TRUE(pod_uid_of("pod" + std::string(128, 'a')));

@@ -1,0 +1,69 @@
+#include "flags.h"
+
+#include <algorithm>
+#include <map>
+#include <thread>
+
+namespace weir {
+namespace {
+
+// "10m", "5s", "250ms" -> milliseconds.
+const CLI::AsNumberWithUnit kDurationInMs(std::map<std::string, int64_t>{
+    {"ms", 1}, {"s", 1000}, {"m", 60'000}, {"h", 3'600'000}});
+
+uint32_t default_workers() { return std::max(1u, std::min(4u, std::thread::hardware_concurrency())); }
+
+}  // namespace
+
+void add_node_flags(CLI::App& app, Flags& flags) {
+  flags.node.workers = default_workers();
+  app.set_config("--config", "", "File with these flags as key=value lines (TOML)");
+  app.add_option("--manifests", flags.node.manifests, "Directory of Kubernetes manifests (YAML or JSON), watched")
+      ->envname("WEIR_MANIFESTS")
+      ->required();
+  app.add_option("--node-name", flags.node.cluster.node_name, "This node's name: its pods are enrolled")
+      ->envname("WEIR_NODE_NAME");
+  app.add_option("--cluster-domain", flags.node.cluster.cluster_domain, "DNS domain of the cluster")
+      ->envname("WEIR_CLUSTER_DOMAIN")
+      ->capture_default_str();
+  app.add_option("--workers", flags.node.workers, "Worker threads, one io_uring each")
+      ->envname("WEIR_WORKERS")
+      ->check(CLI::Range(1, 64))
+      ->capture_default_str();
+  app.add_option("--bpf-dir", flags.node.bpf_dir, "Folder of bpffs for pinned maps and links")
+      ->envname("WEIR_BPF_DIR")
+      ->capture_default_str();
+  app.add_option("--run-dir", flags.run_dir, "Folder for the admin socket (admin.sock)")
+      ->envname("WEIR_RUN_DIR")
+      ->capture_default_str();
+  app.add_option("--cgroup-root", flags.node.cgroup_roots,
+                 "Cgroup folder below which pods appear (repeatable); found in /proc/mounts when absent")
+      ->envname("WEIR_CGROUP_ROOT");
+  app.add_option("--drain-timeout", flags.drain_timeout_ms, "How long running RPCs may take to finish on SIGTERM")
+      ->envname("WEIR_DRAIN_TIMEOUT")
+      ->transform(kDurationInMs)
+      ->default_str("10m");
+  app.add_option("--metrics-address", flags.metrics_address, "IP:port for /metrics, /healthz and /readyz; port 0: none")
+      ->envname("WEIR_METRICS_ADDRESS")
+      ->capture_default_str();
+  app.add_option("--log-level", flags.log_level, "trace, debug, info, warn, error or off")
+      ->envname("WEIR_LOG_LEVEL")
+      ->capture_default_str();
+  app.add_option("--log-format", flags.log_format, "Form of the agent's own log")
+      ->envname("WEIR_LOG_FORMAT")
+      ->check(CLI::IsMember({"text", "json"}))
+      ->capture_default_str();
+  app.add_option("--access-log", flags.access_log, "Which RPCs are logged: those that failed or carry a flag, all, none")
+      ->envname("WEIR_ACCESS_LOG")
+      ->check(CLI::IsMember({"failed", "all", "off"}))
+      ->capture_default_str();
+  app.add_option("--access-log-path", flags.access_log_path, "File of the access log; - is stdout")
+      ->envname("WEIR_ACCESS_LOG_PATH")
+      ->capture_default_str();
+  app.add_option("--access-log-format", flags.access_log_format, "Istio's text format, or its JSON keys")
+      ->envname("WEIR_ACCESS_LOG_FORMAT")
+      ->check(CLI::IsMember({"text", "json"}))
+      ->capture_default_str();
+}
+
+}  // namespace weir

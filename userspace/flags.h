@@ -1,0 +1,27 @@
+// The command line of weir-agent: every flag, its environment variable, its default.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <string>
+
+#include "control/node.h"
+
+namespace weir {
+
+struct Flags {
+  control::NodeOptions node;
+  int64_t drain_timeout_ms = 600'000;
+  std::string run_dir = "/run/weir";
+  std::string metrics_address = "0.0.0.0:15020";
+  std::string log_level = "info";
+  std::string log_format = "text";
+  std::string access_log = "failed";
+  std::string access_log_path = "-";
+  std::string access_log_format = "text";
+};
+
+// Adds the flags of `weir-agent node`; parsing fills `flags`, which must outlive `app`.
+void add_node_flags(CLI::App& app, Flags& flags);
+
+}  // namespace weir

@@ -1,0 +1,137 @@
+#include "wiring.h"
+
+#include "admin/bpf_metrics.h"
+#include "base/log.h"
+
+namespace weir {
+namespace {
+
+using proxy::Counter;
+using proxy::WorkerStats;
+using telemetry::MetricKind;
+
+double seconds_since(base::Instant then) {
+  return std::chrono::duration<double>(base::MonotonicClock::now() - then).count();
+}
+
+struct WorkerMetric {
+  const char* name;
+  const char* help;
+  MetricKind kind;
+  Counter WorkerStats::*counter;
+};
+
+constexpr WorkerMetric kWorkerMetrics[] = {
+    {"weir_downstream_connections", "HTTP/2 connections of applications.", MetricKind::gauge,
+     &WorkerStats::downstream_connections},
+    {"weir_downstream_connections_total", "HTTP/2 connections of applications since the start.", MetricKind::counter,
+     &WorkerStats::downstream_connections_total},
+    {"weir_upstream_connections", "HTTP/2 connections to endpoints.", MetricKind::gauge,
+     &WorkerStats::upstream_connections},
+    {"weir_upstream_connections_total", "HTTP/2 connections to endpoints since the start.", MetricKind::counter,
+     &WorkerStats::upstream_connections_total},
+    {"weir_upstream_connect_failures_total", "Connections to endpoints that never became usable.", MetricKind::counter,
+     &WorkerStats::upstream_connect_failures},
+    {"weir_tcp_relays", "Connections relayed as TCP.", MetricKind::gauge, &WorkerStats::tcp_relays},
+    {"weir_tcp_relays_total", "Connections relayed as TCP since the start.", MetricKind::counter,
+     &WorkerStats::tcp_relays_total},
+    {"weir_active_rpcs", "RPCs under way.", MetricKind::gauge, &WorkerStats::active_rpcs},
+    {"weir_rpcs_total", "RPCs that have ended.", MetricKind::counter, &WorkerStats::rpcs_total},
+    {"weir_downstream_protocol_errors_total", "Connections of applications that broke HTTP/2.", MetricKind::counter,
+     &WorkerStats::downstream_protocol_errors},
+    {"weir_upstream_protocol_errors_total", "Connections to endpoints that broke HTTP/2.", MetricKind::counter,
+     &WorkerStats::upstream_protocol_errors},
+    {"weir_undiverted_accepts_total", "Connections to a pod's listener that were not diverted, and closed.",
+     MetricKind::counter, &WorkerStats::undiverted_accepts},
+    {"weir_accept_failures_total", "Accepts that failed for lack of descriptors or memory.", MetricKind::counter,
+     &WorkerStats::accept_failures},
+    {"weir_worker_turns_total", "Turns of the worker's loop.", MetricKind::counter, &WorkerStats::turns},
+};
+
+const char* state_name(interception::PodState state) {
+  switch (state) {
+    case interception::PodState::waiting:
+      return "waiting";
+    case interception::PodState::enrolled:
+      return "enrolled";
+    case interception::PodState::refused:
+      return "refused";
+    case interception::PodState::failed:
+      return "failed";
+    case interception::PodState::disabled:
+      return "disabled";
+  }
+  return "unknown";
+}
+
+std::vector<telemetry::Sample> pods_by_state(const control::Node& node) {
+  std::map<std::string, double> counts{{"waiting", 0}, {"enrolled", 0}, {"refused", 0}, {"failed", 0}};
+  for (const interception::PodStatus& pod : node.status()->pods) ++counts[state_name(pod.state)];
+  std::vector<telemetry::Sample> samples;
+  for (const auto& [state, count] : counts) samples.push_back({{{"state", state}}, count});
+  return samples;
+}
+
+admin::AgentStats agent_stats(const control::Node& node, const control::NodeOptions& options, base::Instant started) {
+  const auto status = node.status();
+  admin::AgentStats stats;
+  stats.version = WEIR_VERSION;
+  stats.node_name = options.cluster.node_name;
+  stats.started = started;
+  stats.configured = status->configured;
+  stats.draining = status->draining;
+  stats.sources.push_back({"manifests " + options.manifests, "watching"});
+  for (uint32_t i = 0; i < node.worker_count(); ++i) {
+    const WorkerStats& worker = node.worker_stats(i);
+    stats.workers.push_back({i, worker.sources.value(), worker.downstream_connections.value(),
+                             worker.upstream_connections.value(), worker.tcp_relays.value(),
+                             worker.active_rpcs.value(), worker.rpcs_total.value()});
+  }
+  return stats;
+}
+
+}  // namespace
+
+admin::Sources admin_sources(control::Node& node, const control::NodeOptions& options,
+                             const telemetry::Metrics& metrics, telemetry::AccessLog& access_log) {
+  const base::Instant started = base::MonotonicClock::now();
+  admin::Sources sources;
+  sources.ready = [&node] {
+    if (node.status()->draining) return admin::Readiness{false, "draining"};
+    return admin::Readiness{true};
+  };
+  sources.stats = [&node, options, started] { return agent_stats(node, options, started); };
+  sources.snapshot = [&node] { return node.status()->snapshot; };
+  sources.pods = [&node] { return node.status()->pods; };
+  sources.bpf_counters = [&node] { return node.maps().stats(); };
+  sources.set_log_level = &base::set_log_level;
+  sources.drain = [&node] { node.drain(); };
+  sources.metrics = &metrics;
+  sources.access_log = &access_log;
+  return sources;
+}
+
+void add_agent_metrics(telemetry::Metrics& metrics, control::Node& node) {
+  metrics.use_snapshot([&node] { return node.status()->snapshot; });
+  metrics.add_family("weir_build_info", "The version, as a label.", MetricKind::gauge,
+                     [] { return std::vector<telemetry::Sample>{{{{"version", WEIR_VERSION}}, 1}}; });
+  metrics.add("weir_config_age_seconds", "Time since the configuration in use was built.", MetricKind::gauge,
+              [&node] { return seconds_since(node.status()->configured); });
+  metrics.add("weir_config_revision", "Revision of the configuration in use.", MetricKind::gauge,
+              [&node] { return static_cast<double>(node.status()->snapshot->revision); });
+  metrics.add("weir_config_findings", "Findings about the configuration in use.", MetricKind::gauge,
+              [&node] { return static_cast<double>(node.status()->snapshot->findings.size()); });
+  metrics.add_family("weir_pods", "Pods of this node that ask for weir, by what became of it.", MetricKind::gauge,
+                     [&node] { return pods_by_state(node); });
+  for (const WorkerMetric& metric : kWorkerMetrics) {
+    metrics.add(metric.name, metric.help, metric.kind, [&node, counter = metric.counter] {
+      double sum = 0;
+      for (uint32_t i = 0; i < node.worker_count(); ++i)
+        sum += static_cast<double>((node.worker_stats(i).*counter).value());
+      return sum;
+    });
+  }
+  admin::add_bpf_metrics(metrics, [&node] { return node.maps().stats(); });
+}
+
+}  // namespace weir
