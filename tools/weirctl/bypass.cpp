@@ -1,8 +1,8 @@
-// weirctl bypass: the brake. A flag in a pinned map makes the next connect() go the plain way; it
-// works with the agent dead, and stays until it is taken off.
+#include "weirctl/bypass.h"
+
+#include <algorithm>
 #include <iostream>
 
-#include "interception/maps.h"
 #include "weir/admin_api.h"
 #include "weirctl/agent.h"
 #include "weirctl/commands.h"
@@ -19,11 +19,6 @@ using interception::Maps;
 using nlohmann::json;
 namespace key = admin_api::key;
 
-struct Target {
-  bool node = false;
-  std::string pod, service;
-};
-
 uint32_t with_flag(uint32_t flags, uint32_t flag, bool on) { return on ? flags | flag : flags & ~flag; }
 
 base::Result<void> brake_node(Maps& maps, bool on) {
@@ -39,7 +34,8 @@ base::Result<uint64_t> cookie_of(const Maps& maps, const Settings& settings, con
   if (!rows) return rows.error();
   for (const auto& [cookie, row] : rows.value()) {
     if (pod == std::to_string(cookie)) return cookie;
-    for (const json& ip : to_json(cookie, row)[key::ips]) {
+    const json shown = to_json(cookie, row);
+    for (const json& ip : shown[key::ips]) {
       if (ip == pod) return cookie;
     }
   }
@@ -111,18 +107,23 @@ base::Result<void> brake_service(Maps& maps, const Settings& settings, const std
   return {};
 }
 
-int set_brake(const Settings& settings, const Target& target, bool on) {
+int run_brake(const Settings& settings, const BrakeTarget& target, bool on) {
   auto maps = Maps::open(settings.bpf_dir);
   if (!maps) return fail(maps.error().message);
-  const auto done = target.node           ? brake_node(*maps, on)
-                    : !target.pod.empty() ? brake_pod(*maps, settings, target.pod, on)
-                                          : brake_service(*maps, settings, target.service, on);
-  if (!done) return fail(done.error().message);
+  if (auto done = set_brake(*maps, settings, target, on); !done) return fail(done.error().message);
   const std::string what = target.node ? "this node" : !target.pod.empty() ? "pod " + target.pod : target.service;
   std::cerr << (on ? "New connections of " + what +
                          " go the plain way. Those that are diverted stay so until they end.\n"
                    : "New connections of " + what + " are diverted again.\n");
   return kOk;
+}
+
+}  // namespace
+
+base::Result<void> set_brake(Maps& maps, const Settings& settings, const BrakeTarget& target, bool on) {
+  if (target.node) return brake_node(maps, on);
+  if (!target.pod.empty()) return brake_pod(maps, settings, target.pod, on);
+  return brake_service(maps, settings, target.service, on);
 }
 
 base::Result<json> brakes(const Maps& maps) {
@@ -144,8 +145,6 @@ base::Result<json> brakes(const Maps& maps) {
   return out;
 }
 
-}  // namespace
-
 std::string render_brakes(const json& brakes, bool wide, bool color) {
   Table table({{"SCOPE"}, {"NAME"}, {"BRAKE"}});
   const bool node = brakes.value("node", false);
@@ -166,10 +165,10 @@ void add_bypass(CLI::App& app, Session& session) {
       app.add_subcommand("bypass", "The brake: new connections go the plain way, with the agent alive or dead");
   bypass->fallthrough();
   bypass->require_subcommand(1);
-  auto target = std::make_shared<Target>();
+  auto target = std::make_shared<BrakeTarget>();
   for (const bool on : {true, false}) {
     CLI::App* command = add_command(*bypass, session, on ? "on" : "off", on ? "Pull the brake" : "Let it go",
-                                    [&session, target, on] { return set_brake(session.settings, *target, on); });
+                                    [&session, target, on] { return run_brake(session.settings, *target, on); });
     CLI::Option_group* scope = command->add_option_group("scope");
     scope->add_flag("--node", target->node, "The whole node");
     scope->add_option("--pod", target->pod, "POD[.NAMESPACE]; its IP or netns cookie with the agent dead");

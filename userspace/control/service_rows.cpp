@@ -39,8 +39,13 @@ void ServiceRows::add_wanted(const config::Snapshot& snapshot) {
     if (mode == WEIR_MODE_NONE) continue;
     const auto known = rows_.find(vip);
     if (known != rows_.end() && known->second.mode == mode && known->second.generation == generation_) continue;
-    // The brake (flags) belongs to the operator and outlives agents.
-    const weir_service row{mode, known == rows_.end() ? 0 : known->second.flags, generation_};
+    // The brake (flags) belongs to the operator, who may have changed it since, and outlives agents.
+    auto present = maps_.service(vip);
+    if (!present) {
+      base::log::error("service {} can't be read from the BPF map: {}", vip.to_string(), present.error().message);
+      continue;
+    }
+    const weir_service row{mode, *present ? (*present)->flags : 0, generation_};
     if (auto set = maps_.set_service(vip, row); !set) {
       base::log::error("service {} can't be diverted: {}", vip.to_string(), set.error().message);
       continue;

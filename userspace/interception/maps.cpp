@@ -108,6 +108,14 @@ base::Result<std::vector<std::pair<base::SocketAddress, weir_service>>> Maps::se
   return result;
 }
 
+base::Result<std::optional<weir_service>> Maps::service(const base::SocketAddress& vip) const {
+  const weir_address key = to_abi(vip);
+  weir_service row{};
+  if (bpf_map_lookup_elem(services_.get(), &key, &row) == 0) return std::optional(row);
+  if (errno == ENOENT) return std::optional<weir_service>();
+  return map_error("read a row of", "services");
+}
+
 base::Result<void> Maps::set_pod(uint64_t netns_cookie, const weir_pod& row) {
   return update(pods_.get(), "pods", &netns_cookie, &row);
 }

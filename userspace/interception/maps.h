@@ -37,6 +37,7 @@ class Maps {
 
   base::Result<void> set_service(const base::SocketAddress& vip, const weir_service& row);
   base::Result<void> remove_service(const base::SocketAddress& vip);
+  base::Result<std::optional<weir_service>> service(const base::SocketAddress& vip) const;
   base::Result<std::vector<std::pair<base::SocketAddress, weir_service>>> services() const;
 
   base::Result<void> set_pod(uint64_t netns_cookie, const weir_pod& row);

@@ -12,6 +12,8 @@ namespace weir::io {
 namespace {
 
 constexpr uint32_t kCompletionsPerTurn = 512;  // then sends and timers get their turn
+// How long the completion of a send may go unseen when nothing else happens.
+constexpr base::Duration kPatience = std::chrono::milliseconds(1);
 
 base::Error ring_error(int code) {
   base::Error error = base::system_error("io_uring_setup", code);
@@ -110,7 +112,9 @@ msghdr* Reactor::stage(std::span<const iovec> iovecs) {
 void Reactor::turn(base::Duration max_wait) {
   ++turns_;
   const base::Duration until_timer = timers_.next_expiry(base::MonotonicClock::now());
-  const base::Duration wait = std::max(base::Duration(0), std::min(max_wait, until_timer));
+  base::Duration wait = std::max(base::Duration(0), std::min(max_wait, until_timer));
+  // A send that turns out to be short has to be gone on with.
+  if (inline_completions_ > 0) wait = std::min(wait, kPatience);
   __kernel_timespec timeout{wait.count() / 1'000'000'000, wait.count() % 1'000'000'000};
   io_uring_cqe* first = nullptr;
   // Sends complete while they are submitted: wait for one completion beyond theirs, or

@@ -50,8 +50,8 @@ class Reactor {
   Reactor& operator=(const Reactor&) = delete;
 
   // Prepares an operation; it is submitted with the next turn. `inline_completion`: it
-  // completes during submission whatever happens (non-blocking sends), which the
-  // next wait takes into account.
+  // completes during submission whatever happens (non-blocking sends) and nobody waits for
+  // that, so the next turn does not end because of it, or only after a millisecond.
   io_uring_sqe* prepare(Operation& operation, bool inline_completion = false);
   // Asks the kernel to end a pending operation; it completes with -ECANCELED, or with its result.
   void cancel(Operation& operation);

@@ -73,13 +73,13 @@ void Socket::retry_receive(base::Instant) {
   if (!closing_) arm_receive();
 }
 
-void Socket::send(std::span<const iovec> bytes) {
+void Socket::send(std::span<const iovec> bytes, bool more) {
   assert(!sending() && !bytes.empty());
   sending_bytes_ = 0;
   for (const iovec& part : bytes) sending_bytes_ += static_cast<uint32_t>(part.iov_len);
   // MSG_DONTWAIT: it completes while it is submitted, whatever the state of the socket.
   constexpr int kFlags = MSG_NOSIGNAL | MSG_DONTWAIT;
-  io_uring_sqe* sqe = reactor_.prepare(send_, true);
+  io_uring_sqe* sqe = reactor_.prepare(send_, !more);
   if (bytes.size() == 1)
     io_uring_prep_send(sqe, fd_.get(), bytes[0].iov_base, bytes[0].iov_len, kFlags);
   else

@@ -42,8 +42,9 @@ class Socket {
   // One chunk (or the end) is reported; then the socket is quiet until the next call.
   void receive_once();
   bool receiving() const { return receive_.pending() || receive_retry_.scheduled(); }
-  // One at a time: see sending().
-  void send(std::span<const iovec> bytes);
+  // One at a time: see sending(). on_sent() may come a millisecond late, which saves system calls, unless
+  // `more` says that the caller goes on as soon as it comes.
+  void send(std::span<const iovec> bytes, bool more);
   bool sending() const { return send_.pending() || waiting_writable_; }
   void shutdown_write();
   // No event but on_closed() follows. `abort`: with RST, what is unsent is dropped.

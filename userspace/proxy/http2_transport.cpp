@@ -11,6 +11,8 @@ namespace {
 // GOAWAY); so the peer gets this long to close first.
 constexpr auto kLinger = std::chrono::milliseconds(500);
 constexpr size_t kGatherEntries = 64;
+// From this size on a gathered send is part of a body that probably goes on.
+constexpr size_t kBulk = 16 * 1024;
 }  // namespace
 
 Http2Transport::Http2Transport(Worker& worker, Source& source, std::unique_ptr<io::Socket> socket, http2::Role role)
@@ -62,7 +64,9 @@ void Http2Transport::flush() {
   iovec out[kGatherEntries];
   const size_t entries = connection_.gather(out);
   if (entries > 0) {
-    socket_->send({out, entries});
+    size_t bytes = 0;
+    for (size_t i = 0; i < entries; ++i) bytes += out[i].iov_len;
+    socket_->send({out, entries}, entries == kGatherEntries || bytes >= kBulk);
   } else if (connection_.finished()) {
     begin_lingering_close();
   }

@@ -112,7 +112,7 @@ void TcpRelay::received(Side& from, base::Slice bytes) {
 void TcpRelay::send_rest(Side& to) {
   if (finished_ || to.to_send.empty()) return;
   const iovec bytes{const_cast<uint8_t*>(to.to_send.data()), to.to_send.size()};
-  to.socket->send({&bytes, 1});
+  to.socket->send({&bytes, 1}, true);
 }
 
 void TcpRelay::sent(Side& to, int result) {

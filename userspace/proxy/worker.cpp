@@ -189,6 +189,7 @@ void Worker::add_source(interception::EnrolledPod pod) {
       --stats_.sources;
     }
     source = std::make_unique<Source>(*this, std::move(*shared));
+    recorder_.snapshot_changed();
     ++stats_.sources;
   });
 }

@@ -60,9 +60,9 @@ class SocketTest : public testing::Test {
     const base::Instant give_up = base::MonotonicClock::now() + milliseconds(3000);
     while (!done() && base::MonotonicClock::now() < give_up) reactor->turn(milliseconds(20));
   }
-  void send(const std::string& bytes) {
+  void send(const std::string& bytes, bool more = false) {
     const iovec part{const_cast<char*>(bytes.data()), bytes.size()};
-    socket->send({&part, 1});
+    socket->send({&part, 1}, more);
   }
 
   std::unique_ptr<Reactor> reactor;
@@ -99,7 +99,7 @@ TEST_F(SocketTest, GathersSeveralParts) {
   std::string parts[] = {"one ", "two ", "three"};
   std::vector<iovec> iovecs;
   for (auto& part : parts) iovecs.push_back({part.data(), part.size()});
-  socket->send(iovecs);
+  socket->send(iovecs, false);
   run_until([&] { return user.sends == 1; });
   EXPECT_EQ(user.sent, 13);
   char buffer[32];
@@ -121,6 +121,19 @@ TEST_F(SocketTest, AFullSocketGivesAShortCountAndThenWritable) {
   run_until([&] { return user.writable; });
   EXPECT_TRUE(user.writable);
   EXPECT_FALSE(socket->sending());
+}
+
+// Where nothing else happens, the completion of a send is not left lying until a timer fires.
+TEST_F(SocketTest, SentIsReportedSoonThoughNothingElseHappens) {
+  for (const bool more : {true, false}) {
+    SCOPED_TRACE(more);
+    user.sends = 0;
+    send("x", more);
+    const base::Instant begin = base::MonotonicClock::now();
+    reactor->turn(std::chrono::seconds(2));
+    EXPECT_EQ(user.sends, 1);
+    EXPECT_LT(base::MonotonicClock::now() - begin, std::chrono::seconds(1));
+  }
 }
 
 TEST_F(SocketTest, SendingToAClosedPeerIsAnError) {

@@ -1,0 +1,25 @@
+// weirctl bypass: the brake. A flag in a pinned map makes the next connect() go
+// the plain way; it works with the agent dead, and stays until it is taken off.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "base/result.h"
+#include "interception/maps.h"
+#include "weirctl/session.h"
+
+namespace weir::weirctl {
+
+// One of the three.
+struct BrakeTarget {
+  bool node = false;
+  std::string pod;      // a name that the agent knows, or (the agent need not answer) an IP or netns cookie
+  std::string service;  // NAME:PORT, or CLUSTER-IP:PORT
+};
+
+base::Result<void> set_brake(interception::Maps& maps, const Settings& settings, const BrakeTarget& target, bool on);
+// {node: bool, pods: [row], services: [row]}: where it is on.
+base::Result<nlohmann::json> brakes(const interception::Maps& maps);
+
+}  // namespace weir::weirctl
