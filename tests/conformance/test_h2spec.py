@@ -31,7 +31,8 @@ def h2spec(folder: Path, pod, address: str, name: str, timeout=2) -> dict[str, s
     REPORTS.mkdir(parents=True, exist_ok=True)
     report = REPORTS / f"{name}.xml"
     report.unlink(missing_ok=True)
-    command = [folder / "h2spec", "--strict", "--host", address, "--port", PORT, "--timeout", timeout, "--junit-report", report]
+    host = f"[{address}]" if ":" in address else address
+    command = [folder / "h2spec", "--strict", "--host", host, "--port", PORT, "--timeout", timeout, "--junit-report", report]
     try:
         done = pod.run(command, timeout=400, check=False)
     except subprocess.TimeoutExpired as hung:
