@@ -29,9 +29,9 @@ def backend(lab, tmp_path_factory):
 def h2spec(folder: Path, pod, address: str, name: str, timeout=2) -> dict[str, str]:
     """Runs the suite in the pod: {case: "passed", "failed" or "skipped"}."""
     REPORTS.mkdir(parents=True, exist_ok=True)
-    host = f"[{address}]" if ":" in address else address
     report = REPORTS / f"{name}.xml"
     report.unlink(missing_ok=True)
+    host = f"[{address}]" if ":" in address else address
     command = [folder / "h2spec", "--strict", "--host", host, "--port", PORT, "--timeout", timeout, "--junit-report", report]
     try:
         done = pod.run(command, timeout=400, check=False)
