@@ -13,6 +13,9 @@ SOURCES = $(shell git ls-files '*.cpp' '*.h' 'bpf/*.c')
 # More arguments for pytest, e.g. PYTEST_ARGS='-k drain -x'.
 PYTEST_ARGS ?=
 export PYTHONDONTWRITEBYTECODE := 1
+# What one clone has compiled, another finds in the cache.
+export CCACHE_BASEDIR := $(CURDIR)
+export CCACHE_NOHASHDIR := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build demo demo-down test suites unit asan tsan bpf-test tools-test integration conformance fuzz \
@@ -89,5 +92,5 @@ check: check-layers build/release/CMakeCache.txt ## Layers, format, and clang-ti
 check-layers: ## Check that no folder includes one above it
 	@tools/check_layers
 
-clean: ## Remove build/ and what labs of dead owners left
+clean: ## Remove build/
 	@rm -rf build

@@ -72,7 +72,7 @@ def test_metrics_are_well_formed(agent):
 
 
 def test_weirctl_status_and_maps(agent, service, client):
-    assert "ready" in agent.weirctl("status")
+    assert f"pid {agent.pid}" in agent.weirctl("status") and ", ready" in agent.weirctl("status")
     assert "10.96." in agent.weirctl("bpf", "services")
     rows = agent.bpf("services")
     assert {(row["address"], row["mode"]) for row in rows} >= {(service.target, "l7"), (service.target6, "l7")}

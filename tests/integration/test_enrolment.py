@@ -69,16 +69,16 @@ def test_excluded_ports(lab, agent, service):
 
 
 def test_ports_of_the_pods_own_are_not_taken(lab, agent, service):
-    """A pod that holds every port of weir's range but one: that one is found."""
-    free = 64321
+    """A pod that holds nearly every port of weir's range: one of the others is found."""
+    free = set(range(61000, 65536, 200))
     with lab.pod("squatter") as pod, contextlib.ExitStack() as held:
         for port in range(61000, 65536):
-            if port != free:
+            if port not in free:
                 held.enter_context(pod.open_socket()).bind(("127.0.0.1", port))
         pod.labels["weir.dev/dataplane"] = "enabled"
         pod.publish()
         agent.wait_enrolled(pod)
-        assert pod_listener(pod) == free
+        assert pod_listener(pod) in free
         assert backends(pod, service) == 3
 
 

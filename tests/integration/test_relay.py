@@ -55,7 +55,7 @@ def receive(connection, size):
 @pytest.mark.parametrize("address", ["vip", "vip6"])
 @pytest.mark.parametrize(
     "first",
-    [b"G", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"PRI * HTTP/1.1\r\n", b"\x16\x03\x01\x02\x00", b"PRI * HTTP/2.0\r\n\r\nXX", b"\0" * 50],
+    [b"G", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"PRI * HTTP/1.1\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"PRI * HTTP/2.0\r\n\r\nXX", b"\0" * 50],
     ids=["one byte", "HTTP/1.1", "nearly", "TLS", "very nearly", "zeros"],
 )
 def test_small_exchanges(agent, echo, client, first, address):
