@@ -104,6 +104,20 @@ void report_port(const Service& service, const ServicePort& port, const config::
                            "give the port the same name in the Service and in its EndpointSlices"));
 }
 
+// Until a DestinationRule says it: the annotation weir.dev/load-balancing, in Istio's names.
+config::LoadBalancing load_balancing(const Service& service, std::vector<config::Finding>& findings) {
+  const auto annotation = service.metadata.annotations.find("weir.dev/load-balancing");
+  if (annotation == service.metadata.annotations.end() || annotation->second == "LEAST_REQUEST")
+    return config::LoadBalancing::least_request;
+  if (annotation->second == "ROUND_ROBIN") return config::LoadBalancing::round_robin;
+  if (annotation->second == "RANDOM") return config::LoadBalancing::random;
+  findings.push_back(about(Code::unknown_label_value, service, 0,
+                           "the annotation weir.dev/load-balancing is " + shown(annotation->second) +
+                               ", taken for LEAST_REQUEST",
+                           "use LEAST_REQUEST, ROUND_ROBIN or RANDOM"));
+  return config::LoadBalancing::least_request;
+}
+
 std::shared_ptr<const config::Cluster> shared_cluster(config::Cluster cluster, const config::Service* previous) {
   if (previous) {
     for (const config::ServicePort& port : previous->ports) {
@@ -159,6 +173,7 @@ std::shared_ptr<const config::Service> translate_service(const Service& service,
   result.labels = service.metadata.labels;
   result.annotations = service.metadata.annotations;
   report_settings(service, slices, settings, findings);
+  const config::LoadBalancing balancing = load_balancing(service, findings);
   for (const ServicePort& port : service.ports) {
     config::ProtocolChoice choice = config::choose_protocol({port.protocol, port.app_protocol, port.name, port.port});
     config::ServicePort& entry = result.ports.emplace_back();
@@ -170,6 +185,7 @@ std::shared_ptr<const config::Service> translate_service(const Service& service,
     entry.divert_undeclared = settings.divert_undeclared;
     config::Cluster cluster;
     cluster.name = "outbound|" + std::to_string(port.port) + "||" + result.fqdn;
+    cluster.load_balancing = balancing;
     cluster.endpoints = choose_endpoints(service, port, slices, settings);
     entry.cluster = shared_cluster(std::move(cluster), previous.get());
     report_port(service, port, entry, slices, findings);

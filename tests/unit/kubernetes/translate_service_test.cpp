@@ -213,6 +213,28 @@ TEST(Services, OneAddressBelongsToOneService) {
   EXPECT_EQ(world.findings("WEIR0303")[0].object, "Service default/b");
 }
 
+TEST(Services, AreBalancedAsTheirAnnotationSays) {
+  const struct {
+    const char* annotation;
+    config::LoadBalancing expected;
+    size_t warnings;
+  } cases[] = {
+      {"", config::LoadBalancing::least_request, 0},
+      {", annotations: {weir.dev/load-balancing: LEAST_REQUEST}", config::LoadBalancing::least_request, 0},
+      {", annotations: {weir.dev/load-balancing: ROUND_ROBIN}", config::LoadBalancing::round_robin, 0},
+      {", annotations: {weir.dev/load-balancing: RANDOM}", config::LoadBalancing::random, 0},
+      {", annotations: {weir.dev/load-balancing: round-robin}", config::LoadBalancing::least_request, 1},
+  };
+  for (const auto& c : cases) {
+    SCOPED_TRACE(c.annotation);
+    std::string manifest = service();
+    manifest.replace(manifest.find("{name: s}"), 9, std::string("{name: s") + c.annotation + "}");
+    World world({manifest, slice("[{addresses: [10.0.0.1]}]")});
+    EXPECT_EQ(world.build()->services.front()->ports.front().cluster->load_balancing, c.expected);
+    EXPECT_EQ(world.findings("WEIR0401").size(), c.warnings);
+  }
+}
+
 TEST(Services, TellWhatIsNotApplied) {
   World world({service("sessionAffinity: ClientIP\n  trafficDistribution: PreferClose\n  internalTrafficPolicy: Local"),
                slice("[{addresses: [10.0.0.1], hints: {forZones: [{name: z}]}}]")});
