@@ -18,7 +18,7 @@ export CCACHE_BASEDIR := $(CURDIR)
 export CCACHE_NOHASHDIR := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo demo-down test suites unit asan tsan bpf-test tools-test integration conformance fuzz \
+.PHONY: help setup build bench demo demo-down test suites unit asan tsan bpf-test tools-test integration conformance fuzz \
         format check check-layers clean
 
 help: ## List the targets
@@ -33,6 +33,9 @@ build: setup build/release/CMakeCache.txt ## Build weir-agent and weirctl (build
 build/%/CMakeCache.txt: CMakePresets.json
 	@cmake --preset $* >/dev/null
 	@touch $@
+
+bench: build ## CPU per RPC beside HAProxy's (QUICK=1: under three minutes)
+	@tests/bench/bench $(if $(QUICK),--quick)
 
 demo: build ## Show the main job on this machine (KEEP=1 leaves it running)
 	@tools/lab/demo $(if $(KEEP),--keep)

@@ -1,7 +1,11 @@
 // weir-agent: flags, wiring, run, drain.
+#include <fcntl.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
+#include <cerrno>
 #include <iostream>
 
 #include "admin/server.h"
@@ -23,6 +27,17 @@ void raise_descriptor_limit() {
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
   limit.rlim_cur = limit.rlim_max;
   setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+// Two agents of one run dir would fight over its socket and the pods' rows: the second one is refused.
+base::Result<base::Fd> lock_run_dir(const std::string& run_dir) {
+  if (mkdir(run_dir.c_str(), 0700) != 0 && errno != EEXIST) return base::system_error("mkdir " + run_dir, errno);
+  const std::string path = run_dir + "/agent.lock";
+  base::Fd lock(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  if (!lock) return base::system_error("open " + path, errno);
+  if (flock(lock.get(), LOCK_EX | LOCK_NB) == 0) return lock;
+  if (errno != EWOULDBLOCK) return base::system_error("flock " + path, errno);
+  return base::Error{"another agent runs with --run-dir " + run_dir + ": stop it first, or give this one another folder"};
 }
 
 int fail(const base::Error& error) {
@@ -49,6 +64,8 @@ int run_node(Flags flags) {
     return kExitUsage;
   }
   raise_descriptor_limit();
+  auto lock = lock_run_dir(flags.run_dir);
+  if (!lock) return fail(lock.error());
 
   telemetry::AccessLogOptions log_options;
   log_options.mode = *telemetry::parse_log_mode(flags.access_log);

@@ -17,9 +17,9 @@ struct LoopbackListeners {
 };
 
 // Tries ports from `first` on, going round from 65535 to `lowest`, until both families have it. Gives up after
-// kPortsPerAttempt occupied ones (EADDRINUSE): a pod that takes them all must not hold up the control thread. ENETDOWN:
-// the loopback device is not up yet.
-constexpr int kPortsPerAttempt = 256;
+// kPortsPerAttempt occupied ones (EADDRINUSE), which is the whole default range: tens of milliseconds. ENETDOWN: the
+// loopback device is not up yet.
+constexpr int kPortsPerAttempt = 65536 - 61000;
 base::Result<LoopbackListeners> open_loopback_listeners(const NetworkNamespace& netns, uint16_t first, uint16_t lowest);
 
 }  // namespace weir::interception

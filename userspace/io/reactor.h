@@ -39,7 +39,7 @@ class Operation {
 class Reactor {
  public:
   struct Options {
-    uint32_t entries = 1024;             // of the submission queue
+    uint32_t entries = 1024;              // of the submission queue
     uint32_t max_receive_buffers = 8192;  // of 16 KiB: 128 MiB
   };
   // Must be made and used on the thread that runs it. Fails with the remedy where io_uring

@@ -54,8 +54,8 @@ bool ReceiveBuffers::restock() {
   while (in_ring_ < kRingEntries && (!free_.empty() || grow())) {
     PooledBuffer* buffer = buffers_[free_.back()].get();
     free_.pop_back();
-    io_uring_buf_ring_add(buffer_ring_, buffer->data(), kBufferSize, buffer->id,
-                          io_uring_buf_ring_mask(kRingEntries), added++);
+    io_uring_buf_ring_add(buffer_ring_, buffer->data(), kBufferSize, buffer->id, io_uring_buf_ring_mask(kRingEntries),
+                          added++);
     ++in_ring_;
   }
   if (added > 0) io_uring_buf_ring_advance(buffer_ring_, added);
@@ -69,7 +69,8 @@ void ReceiveBuffers::recycle(base::Buffer* buffer) {
 
 bool ReceiveBuffers::grow() {
   if (buffers_.size() + kBlock > max_buffers_) return false;
-  void* memory = mmap(nullptr, size_t{kBlock} * kBufferSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void* memory =
+      mmap(nullptr, size_t{kBlock} * kBufferSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) return false;
   free_.reserve(buffers_.size() + kBlock);
   for (uint32_t i = 0; i < kBlock; ++i) {

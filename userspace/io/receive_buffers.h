@@ -31,6 +31,8 @@ class ReceiveBuffers {
   // added, so that receives have to wait.
   bool restock();
   uint32_t allocated() const { return static_cast<uint32_t>(buffers_.size()); }
+  // Of those, the ones that Slices refer to.
+  uint32_t held() const { return allocated() - in_ring_ - static_cast<uint32_t>(free_.size()); }
 
  private:
   struct PooledBuffer;

@@ -16,9 +16,7 @@ Socket::Socket(Reactor& reactor, base::Fd fd) : reactor_(reactor), fd_(std::move
   setsockopt(fd_.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 }
 
-Socket::~Socket() {
-  assert(!connect_.pending() && !receive_.pending() && !send_.pending() && !writable_.pending());
-}
+Socket::~Socket() { assert(!connect_.pending() && !receive_.pending() && !send_.pending() && !writable_.pending()); }
 
 void Socket::connect(const base::SocketAddress& address) {
   const socklen_t size = address.to(peer_);

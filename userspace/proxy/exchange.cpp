@@ -87,9 +87,8 @@ void Exchange::on_request(http::Headers& headers, bool end_stream) {
 
 // 2. An endpoint, and a stream to it.
 void Exchange::try_endpoint() {
-  EndpointPool* picked = tried_count_ < tried_.size()
-                             ? pool_->pick({tried_.data(), tried_count_}, worker_.reactor().now())
-                             : nullptr;
+  EndpointPool* picked =
+      tried_count_ < tried_.size() ? pool_->pick({tried_.data(), tried_count_}, worker_.reactor().now()) : nullptr;
   if (!picked) {
     if (tried_count_ == 0) return reply(local_reply(Flag::UH, "no_healthy_upstream", "weir: no healthy endpoint"));
     const std::string message = "weir: no endpoint could be reached: " + failure_;
@@ -121,7 +120,8 @@ void Exchange::send_request(Upstream& upstream) {
   record_.flags = {};
   attempt_sent_ = 0;
   // Within the turn in which the request came, its grpc-timeout is still true as it stands.
-  if (const base::Duration spent = worker_.reactor().now() - record_.started; timeout_ && spent > base::Duration::zero())
+  if (const base::Duration spent = worker_.reactor().now() - record_.started;
+      timeout_ && spent > base::Duration::zero())
     request_.set("grpc-timeout", grpc::TimeoutText(std::max(*timeout_ - spent, base::Duration(1))).view());
   const bool body = !kept_.empty() || has_request_trailers_ || !request_ended_;
   up_->send_headers(request_, !body);
@@ -129,8 +129,10 @@ void Exchange::send_request(Upstream& upstream) {
     const bool last = i + 1 == kept_.size() && request_ended_ && !has_request_trailers_;
     send_request_data(kept_[i], last);
   }
-  if (has_request_trailers_) up_->send_trailers(request_trailers_);
-  else if (body && kept_.empty() && request_ended_) up_->send_data({}, true);
+  if (has_request_trailers_)
+    up_->send_trailers(request_trailers_);
+  else if (body && kept_.empty() && request_ended_)
+    up_->send_data({}, true);
   if (kept_bytes_ > kReplayCap) {
     replayable_ = false;
     kept_.clear();
@@ -153,10 +155,10 @@ void Exchange::on_request_data(base::Slice data, bool end_stream) {
   record_.bytes_received += data.size();
   request_messages_.add(data.bytes());
   if (response_ended_) return down_->consume(data.size());  // answered already: not wanted any more
+  if (worker_.buffers_scarce()) data = base::Slice::copy_of(data.bytes());
   if (replayable_ || !up_) {
     kept_bytes_ += data.size();
-    // A kept slice holds its whole receive buffer: copy when those run short.
-    kept_.push_back(worker_.buffers_scarce() ? base::Slice::copy_of(data.bytes()) : data);
+    kept_.push_back(data);
   }
   if (!up_) return;
   send_request_data(data, end_stream);
@@ -191,6 +193,7 @@ void Exchange::on_response(http::Headers& headers, bool end_stream) {
 void Exchange::on_response_data(base::Slice data, bool end_stream) {
   record_.bytes_sent += data.size();
   response_messages_.add(data.bytes());
+  if (worker_.buffers_scarce()) data = base::Slice::copy_of(data.bytes());
   const size_t sent = down_->send_data(std::move(data), end_stream);
   if (sent > 0) up_->consume(sent);
   if (end_stream) response_complete();
@@ -247,9 +250,9 @@ void Exchange::on_upstream_reset(const http::Reset& reset) {
     flag = Flag::UPE;
     message = "weir: the endpoint broke the protocol";
   }
-  reply(local_reply(flag,
-                    response_started_ ? "upstream_reset_after_response_started" : "upstream_reset_before_response_started",
-                    message));
+  reply(local_reply(
+      flag, response_started_ ? "upstream_reset_after_response_started" : "upstream_reset_before_response_started",
+      message));
 }
 
 void Exchange::deadline_passed(base::Instant) {

@@ -9,7 +9,7 @@
 namespace weir::proxy {
 namespace {
 // Streams that one connection being opened is trusted to take; what most servers allow.
-constexpr uint32_t kStreamsOfNewConnection = 100;
+constexpr uint32_t kMostStreamsAConnection = 100;
 // How long others are preferred after a connect failed.
 constexpr auto kAvoidAfterFailure = std::chrono::seconds(1);
 }  // namespace
@@ -19,7 +19,7 @@ void Waiter::stop_waiting() {
 }
 
 EndpointPool::EndpointPool(Worker& worker, Source& source, const config::Endpoint& which)
-    : worker_(worker), source_(source) {
+    : worker_(worker), source_(source), streams_a_connection_(kMostStreamsAConnection) {
   endpoint = which;
 }
 
@@ -38,9 +38,14 @@ void EndpointPool::wait_for(Waiter& waiter, base::Duration connect_timeout) {
   (last_ ? last_->next_ : first_) = &waiter;
   last_ = &waiter;
   ++waiting_;
-  const auto connecting = static_cast<uint32_t>(
+  connect_timeout_ = connect_timeout;
+  open_connections();
+}
+
+void EndpointPool::open_connections() {
+  auto connecting = static_cast<uint64_t>(
       std::count_if(connections_.begin(), connections_.end(), [](const Upstream* u) { return u->connecting(); }));
-  if (waiting_ > connecting * kStreamsOfNewConnection) open(connect_timeout);
+  while (waiting_ > connecting * streams_a_connection_ && open()) ++connecting;
 }
 
 void EndpointPool::unlink(Waiter& waiter) {
@@ -50,17 +55,18 @@ void EndpointPool::unlink(Waiter& waiter) {
   --waiting_;
 }
 
-void EndpointPool::open(base::Duration connect_timeout) {
+bool EndpointPool::open() {
   auto socket = source_.upstream_socket(endpoint.address);
   if (!socket) {
     open_error_ = socket.error().message;
     worker_.reactor().timers().schedule(open_failed_, worker_.reactor().now());
-    return;
+    return false;
   }
-  auto upstream = std::make_unique<Upstream>(worker_, source_, *this, std::move(*socket), endpoint.address,
-                                             connect_timeout);
+  auto upstream =
+      std::make_unique<Upstream>(worker_, source_, *this, std::move(*socket), endpoint.address, connect_timeout_);
   connections_.push_back(upstream.get());
   worker_.adopt(std::move(upstream));
+  return true;
 }
 
 void EndpointPool::open_failed(base::Instant) { fail_waiters(ConnectFailure{open_error_.c_str(), false}); }
@@ -71,18 +77,23 @@ void EndpointPool::on_capacity(Upstream& upstream) {
     unlink(waiter);
     waiter.on_ready(upstream);
   }
+  if (!first_) return;
+  // It allows fewer streams than it was trusted to take, and those that run may never end.
+  streams_a_connection_ = std::clamp(upstream.connection().peer_max_concurrent_streams(), 1u, kMostStreamsAConnection);
+  open_connections();
 }
 
 void EndpointPool::on_ended(Upstream& upstream, const ConnectFailure& failure, bool never_ready) {
   connections_.erase(std::find(connections_.begin(), connections_.end(), &upstream));
-  if (!never_ready) {
-    // Those who queued behind a full connection need another one.
-    if (first_ && connections_.empty()) fail_waiters(failure);
-    return;
-  }
+  // Those who queued behind a full connection need another one.
+  if (!never_ready) return open_connections();
+  avoid();
+  fail_waiters(failure);
+}
+
+void EndpointPool::avoid() {
   ++worker_.stats().upstream_connect_failures;
   avoid_until = worker_.reactor().now() + kAvoidAfterFailure;
-  fail_waiters(failure);
 }
 
 void EndpointPool::fail_waiters(const ConnectFailure& failure) {
@@ -129,6 +140,13 @@ void ClusterPool::update(std::shared_ptr<const config::Cluster> cluster) {
     retired_.push_back(std::move(gone));
     retired_.back()->retire();
   }
+}
+
+void ClusterPool::retire() {
+  if (cluster_->endpoints.empty()) return;
+  auto none = std::make_shared<config::Cluster>(*cluster_);
+  none->endpoints.clear();
+  update(std::move(none));
 }
 
 EndpointPool* ClusterPool::pick(std::span<const clusters::EndpointState* const> tried, base::Instant now) {

@@ -47,14 +47,15 @@ class EndpointPool final : public clusters::EndpointState {
 
   // A connection that takes a stream now, or null: then wait_for().
   Upstream* ready();
-  // Opens connections as the queue's length asks for; one of the waiter's functions is
-  // called later, never from here.
+  // One of the waiter's functions is called later, never from here.
   void wait_for(Waiter& waiter, base::Duration connect_timeout);
 
   // From Upstream.
   void on_capacity(Upstream& upstream);
   void on_ended(Upstream& upstream, const ConnectFailure& failure, bool never_ready);
 
+  // A connect failed: others are preferred for a while.
+  void avoid();
   // The endpoint left the cluster: connections end with their last stream, waiters are sent elsewhere.
   void retire();
   bool idle() const { return connections_.empty() && active_requests == 0 && waiting_ == 0; }
@@ -62,7 +63,9 @@ class EndpointPool final : public clusters::EndpointState {
  private:
   friend class Waiter;
   void unlink(Waiter& waiter);
-  void open(base::Duration connect_timeout);
+  // As many as it takes until those being opened can be trusted to take all who wait.
+  void open_connections();
+  bool open();
   void fail_waiters(const ConnectFailure& failure);
   void open_failed(base::Instant now);
 
@@ -72,6 +75,8 @@ class EndpointPool final : public clusters::EndpointState {
   Waiter* first_ = nullptr;
   Waiter* last_ = nullptr;
   uint32_t waiting_ = 0;
+  uint32_t streams_a_connection_;  // as the peer allowed last; a guess before it has said so
+  base::Duration connect_timeout_{};
   std::string open_error_;
   io::MemberTimer<EndpointPool, &EndpointPool::open_failed> open_failed_{*this};
 };
@@ -85,6 +90,8 @@ class ClusterPool {
   void update(std::shared_ptr<const config::Cluster> cluster);
   const std::shared_ptr<const config::Cluster>& cluster() const { return cluster_; }
   const base::SocketAddress& vip() const { return vip_; }
+  // The cluster is gone: all its endpoints have left.
+  void retire();
   EndpointPool* pick(std::span<const clusters::EndpointState* const> tried, base::Instant now);
   // Lets go of endpoints that left and have nothing open any more.
   void sweep();

@@ -5,10 +5,8 @@
 namespace weir::proxy {
 
 Source::Source(Worker& worker, interception::EnrolledPod enrolled) : worker_(worker), enrolled_(std::move(enrolled)) {
-  if (enrolled_.listener_v4)
-    listener_v4_ = std::make_unique<Listener>(worker, *this, std::move(enrolled_.listener_v4));
-  if (enrolled_.listener_v6)
-    listener_v6_ = std::make_unique<Listener>(worker, *this, std::move(enrolled_.listener_v6));
+  if (enrolled_.listener_v4) listener_v4_ = std::make_unique<Listener>(worker, *this, std::move(enrolled_.listener_v4));
+  if (enrolled_.listener_v6) listener_v6_ = std::make_unique<Listener>(worker, *this, std::move(enrolled_.listener_v6));
 }
 
 Source::~Source() = default;
@@ -34,9 +32,12 @@ ClusterPool& Source::pool(const base::SocketAddress& vip, const std::shared_ptr<
 void Source::snapshot_changed(const config::Snapshot& snapshot) {
   for (auto& [name, pool] : pools_) {
     const auto service = snapshot.by_vip.find(pool->vip());
-    if (service == snapshot.by_vip.end()) continue;
-    const config::ServicePort* port = service->second->find_port(pool->vip().port);
-    if (port && port->cluster && port->cluster->name == name) pool->update(port->cluster);
+    const config::ServicePort* port =
+        service != snapshot.by_vip.end() ? service->second->find_port(pool->vip().port) : nullptr;
+    if (port && port->cluster && port->cluster->name == name)
+      pool->update(port->cluster);
+    else
+      pool->retire();
   }
 }
 

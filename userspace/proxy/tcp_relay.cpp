@@ -1,13 +1,14 @@
 #include "proxy/tcp_relay.h"
 
-#include <cerrno>
+#include <utility>
 
 #include "proxy/worker.h"
 
 namespace weir::proxy {
 namespace {
-constexpr auto kIdleTimeout = std::chrono::hours(1);  // Istio: connectionPool.tcp.idleTimeout
-}
+constexpr auto kIdleTimeout = std::chrono::hours(1);                  // Istio: connectionPool.tcp.idleTimeout
+constexpr base::Duration kConnectTimeout = std::chrono::seconds(10);  // where no cluster says
+}  // namespace
 
 TcpRelay::TcpRelay(Worker& worker, Source& source, std::unique_ptr<io::Socket> client, const Dialled& dialled,
                    const base::Slice& first, bool client_ended)
@@ -29,16 +30,17 @@ void TcpRelay::start() {
   if (const auto found = snapshot.by_vip.find(dialled_.address); found != snapshot.by_vip.end()) {
     service_ = found->second;
     worker().recorder().opened(source().pod(), *service_);
-    if (const config::ServicePort* port = service_->find_port(dialled_.address.port)) cluster_ = port->cluster;
+    const config::ServicePort* port = service_->find_port(dialled_.address.port);
+    if (port && port->cluster) pool_ = &source().pool(dialled_.address, port->cluster);
   }
   connect();
 }
 
 void TcpRelay::connect() {
   base::SocketAddress to = dialled_.address;  // a service that just went: kube-proxy may still know it
-  if (cluster_) {
-    EndpointPool* endpoint =
-        source().pool(dialled_.address, cluster_).pick(tried_, worker().reactor().now());
+  base::Duration timeout = kConnectTimeout;
+  if (pool_) {
+    EndpointPool* endpoint = pool_->pick(tried_, worker().reactor().now());
     if (!endpoint) {
       telemetry::Flags flags;
       flags.set(tried_.empty() ? telemetry::Flag::UH : telemetry::Flag::UF);
@@ -50,6 +52,7 @@ void TcpRelay::connect() {
     endpoint_record_ = endpoint->endpoint;
     tried_.push_back(endpoint);
     to = endpoint->endpoint.address;
+    timeout = pool_->cluster()->connect_timeout;
   }
   auto socket = source().upstream_socket(to);
   if (!socket) {
@@ -60,27 +63,34 @@ void TcpRelay::connect() {
   server_.socket = std::move(*socket);
   server_.socket->set_events(server_);
   server_.socket->connect(to);
+  worker().reactor().timers().schedule(connect_timeout_, worker().reactor().now() + timeout);
 }
 
 void TcpRelay::connected(int error) {
   if (finished_) return;
-  if (error != 0) {
-    if (!cluster_) {
-      telemetry::Flags flags;
-      flags.set(telemetry::Flag::UF);
-      return finish(flags, true);
-    }
-    --endpoint_->active_requests;
-    endpoint_ = nullptr;
-    server_.socket->close();  // closed() goes on with the next endpoint
-    return;
-  }
+  if (error != 0) return connect_failed();
+  connect_timeout_.cancel();
   connected_ = true;
   upstream_local_ = server_.socket->local();
   if (!server_.to_send.empty()) send_rest(server_);
   if (client_.ended && server_.to_send.empty()) server_.socket->shutdown_write();
   receive_from(server_);
   if (server_.to_send.empty()) receive_from(client_);
+}
+
+void TcpRelay::connect_timed_out(base::Instant) { connect_failed(); }
+
+void TcpRelay::connect_failed() {
+  connect_timeout_.cancel();
+  if (!pool_) {
+    telemetry::Flags flags;
+    flags.set(telemetry::Flag::UF);
+    return finish(flags, true);
+  }
+  endpoint_->avoid();
+  --endpoint_->active_requests;
+  endpoint_ = nullptr;
+  server_.socket->close();  // closed() goes on with the next endpoint
 }
 
 void TcpRelay::receive_from(Side& from) {
@@ -94,19 +104,12 @@ void TcpRelay::received(Side& from, base::Slice bytes) {
   if (finished_) return;
   last_activity_ = worker().reactor().now();
   from.bytes_in += bytes.size();
+  // What waits for a slow reader must not take the receive buffers from others.
+  if (worker().buffers_scarce()) bytes = base::Slice::copy_of(bytes.bytes());
   Side& to = other(from);
-  if (&to == &server_ && !connected_) {  // said while the connect was under way
-    if (to.to_send.empty()) {
-      to.to_send = std::move(bytes);
-    } else {
-      std::vector<uint8_t> both(to.to_send.data(), to.to_send.data() + to.to_send.size());
-      both.insert(both.end(), bytes.data(), bytes.data() + bytes.size());
-      to.to_send = base::Slice::copy_of(both);
-    }
-    return;
-  }
-  to.to_send = std::move(bytes);
-  send_rest(to);
+  (to.to_send.empty() ? to.to_send : to.next) = std::move(bytes);
+  if (&to == &server_ && !connected_) return;  // connected() passes it on
+  if (to.next.empty()) send_rest(to);          // otherwise sent() does
 }
 
 void TcpRelay::send_rest(Side& to) {
@@ -124,11 +127,12 @@ void TcpRelay::sent(Side& to, int result) {
   }
   to.to_send.remove_prefix(static_cast<uint32_t>(result));
   if (!to.to_send.empty()) return;  // on_writable() goes on
-  to.to_send = {};
+  to.to_send = std::exchange(to.next, {});
+  if (!to.to_send.empty()) return send_rest(to);
   Side& from = other(to);
   if (!from.ended) return receive_from(from);
   to.socket->shutdown_write();
-  if (client_.ended && server_.ended) finish({}, false);
+  if (complete()) finish({}, false);
 }
 
 void TcpRelay::receive_ended(Side& from, int error) {
@@ -144,12 +148,17 @@ void TcpRelay::receive_ended(Side& from, int error) {
   if (&to == &server_ && !connected_) return;  // connected() passes it on
   if (!to.to_send.empty()) return;             // sent() passes it on
   to.socket->shutdown_write();
-  if (to.ended) finish({}, false);
+  if (complete()) finish({}, false);
+}
+
+bool TcpRelay::complete() const {
+  return client_.ended && server_.ended && client_.to_send.empty() && server_.to_send.empty();
 }
 
 void TcpRelay::finish(telemetry::Flags flags, bool reset) {
   if (finished_) return;
   finished_ = true;
+  connect_timeout_.cancel();
   if (endpoint_) --endpoint_->active_requests;
   if (service_) {
     telemetry::TcpConnection record;

@@ -40,14 +40,19 @@ class TcpRelay final : public Transport {
     TcpRelay& relay;
     std::unique_ptr<io::Socket> socket;
     base::Slice to_send;
-    uint64_t bytes_in = 0;     // received from this side
-    bool ended = false;        // this side sent FIN
+    base::Slice next;       // came while `to_send` was on its way: the receive that detection had started
+    uint64_t bytes_in = 0;  // received from this side
+    bool ended = false;     // this side sent FIN
     bool receiving = false;
   };
 
   Side& other(Side& side) { return &side == &client_ ? server_ : client_; }
+  // All that the two sides said has been passed on, their FINs included.
+  bool complete() const;
   void connect();
   void connected(int error);
+  void connect_failed();
+  void connect_timed_out(base::Instant now);
   void received(Side& from, base::Slice bytes);
   void receive_ended(Side& from, int error);
   void sent(Side& to, int result);
@@ -59,12 +64,13 @@ class TcpRelay final : public Transport {
   Side client_{*this}, server_{*this};
   Dialled dialled_;
   std::shared_ptr<const config::Service> service_;
-  std::shared_ptr<const config::Cluster> cluster_;
+  ClusterPool* pool_ = nullptr;       // null: the service is gone, or has no such port
   EndpointPool* endpoint_ = nullptr;  // counted among its active requests
   config::Endpoint endpoint_record_;
   std::vector<const clusters::EndpointState*> tried_;
   base::SocketAddress upstream_local_;
   base::Instant started_, last_activity_;
+  io::MemberTimer<TcpRelay, &TcpRelay::connect_timed_out> connect_timeout_{*this};
   bool connected_ = false;
   bool finished_ = false;
 };

@@ -42,7 +42,7 @@ class Transport {
   friend class Worker;
   Worker& worker_;
   Source& source_;
-  size_t index_ = 0;     // among the worker's transports
+  size_t index_ = 0;    // among the worker's transports
   bool dirty_ = false;  // in the worker's list of those to flush
 };
 

@@ -82,7 +82,9 @@ class Worker {
   const config::Snapshot& snapshot() const { return snapshots_.back().snapshot(); }
   SnapshotUse& use_snapshot();
   bool draining() const { return draining_; }
-  bool buffers_scarce() { return reactor_->buffers().allocated() > options_.reactor.max_receive_buffers / 2; }
+  // Bytes that have to wait are copied from now on: if bodies that wait for a window held all buffers,
+  // the WINDOW_UPDATE could not be received.
+  bool buffers_scarce() const { return reactor_->buffers().held() > options_.reactor.max_receive_buffers / 2; }
   uint64_t random_seed();
 
   void accepted(Source& source, base::Fd socket);

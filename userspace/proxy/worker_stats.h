@@ -22,17 +22,17 @@ class Counter {
 };
 
 struct WorkerStats {
-  Counter sources;               // enrolled pods of this worker
+  Counter sources;  // enrolled pods of this worker
   Counter downstream_connections, downstream_connections_total;
   Counter upstream_connections, upstream_connections_total;
   Counter tcp_relays, tcp_relays_total;
-  Counter transports;            // all of the above and those not yet decided
+  Counter transports;  // all of the above and those not yet decided
   Counter active_rpcs, rpcs_total;
-  Counter undiverted_accepts;    // accepted without an original destination, and closed
-  Counter accept_failures;       // out of descriptors or memory
+  Counter undiverted_accepts;  // accepted without an original destination, and closed
+  Counter accept_failures;     // out of descriptors or memory
   Counter upstream_connect_failures;
   Counter downstream_protocol_errors, upstream_protocol_errors;
-  Counter turns;                 // of the loop
+  Counter turns;  // of the loop
 };
 
 }  // namespace weir::proxy

@@ -1,0 +1,306 @@
+// Connections that are not HTTP/2 pass byte for byte, with their ends as they are.
+#include "lab.h"
+
+namespace weir::proxy::testing {
+namespace {
+
+std::string text_of_size(size_t size) {
+  std::string text;
+  text.reserve(size + 8);
+  for (uint32_t i = 0; text.size() < size; ++i) text.append(reinterpret_cast<const char*>(&i), sizeof i);
+  text.resize(size);
+  return text;
+}
+
+struct RelayTest : Lab {
+  // The one connection that reached `server`.
+  Peer* arrival(RawBackend& server) {
+    EXPECT_TRUE(until([&] { return server.connections.size() == 1; }));
+    return server.connections.empty() ? nullptr : server.connections[0].get();
+  }
+};
+
+TEST_F(RelayTest, OtherProtocolIsRelayedBothWaysWithHalfCloses) {
+  auto& server = backend<RawBackend>();
+  start();
+  Peer& app = raw_client();
+  app.send("SSH-2.0-test\r\n");
+  Peer* there = arrival(server);
+  ASSERT_NE(there, nullptr);
+  ASSERT_TRUE(until([&] { return there->received == "SSH-2.0-test\r\n"; }));
+  there->send("welcome");
+  ASSERT_TRUE(until([&] { return app.received == "welcome"; }));
+  EXPECT_EQ(stats().tcp_relays.value(), 1u);
+
+  app.finish_sending();
+  ASSERT_TRUE(until([&] { return there->ended; }));
+  settle(20ms);
+  EXPECT_FALSE(app.ended);
+  there->send(" and goodbye");
+  there->finish_sending();
+  ASSERT_TRUE(until([&] { return app.ended; }));
+  EXPECT_EQ(app.received, "welcome and goodbye");
+  EXPECT_FALSE(app.reset);
+  EXPECT_TRUE(until([&] { return stats().tcp_relays.value() == 0 && stats().transports.value() == 0; }));
+
+  const auto all = totals();
+  ASSERT_EQ(all.tcps.size(), 2u);  // its beginning is counted before its endpoint is known
+  uint64_t opened = 0, closed = 0, received = 0, sent = 0;
+  for (const auto& [labels, sums] : all.tcps) {
+    EXPECT_EQ(labels.flags, 0u);
+    opened += sums.opened, closed += sums.closed, received += sums.bytes_received, sent += sums.bytes_sent;
+  }
+  EXPECT_EQ(opened, 1u);
+  EXPECT_EQ(closed, 1u);
+  EXPECT_EQ(received, 14u);
+  EXPECT_EQ(sent, 19u);
+}
+
+TEST_F(RelayTest, ServersHalfCloseLetsTheClientGoOn) {
+  auto& server = backend<RawBackend>();
+  server.on_accept = [](Peer& peer) {
+    peer.send("all I have to say");
+    peer.finish_sending();
+  };
+  start();
+  Peer& app = raw_client();
+  app.send("begin;");
+  ASSERT_TRUE(until([&] { return app.ended; }));
+  app.send("more;");
+  app.finish_sending();
+  Peer* there = arrival(server);
+  ASSERT_TRUE(until([&] { return there->ended; }));
+  EXPECT_EQ(there->received, "begin;more;");
+  EXPECT_FALSE(there->reset);
+}
+
+TEST_F(RelayTest, ResetOfTheClientReachesTheServer) {
+  auto& server = backend<RawBackend>();
+  start();
+  Peer& app = raw_client();
+  app.send("x y z");
+  Peer* there = arrival(server);
+  ASSERT_TRUE(until([&] { return there->received == "x y z"; }));
+  app.abort();
+  ASSERT_TRUE(until([&] { return there->reset || there->ended; }));
+  EXPECT_TRUE(there->reset);
+}
+
+TEST_F(RelayTest, ResetOfTheServerReachesTheClient) {
+  auto& server = backend<RawBackend>();
+  start();
+  Peer& app = raw_client();
+  app.send("x y z");
+  Peer* there = arrival(server);
+  ASSERT_TRUE(until([&] { return there->received == "x y z"; }));
+  there->abort();
+  ASSERT_TRUE(until([&] { return app.reset || app.ended; }));
+  EXPECT_TRUE(app.reset);
+}
+
+TEST_F(RelayTest, TenMegabytesEachWayArriveIntactThoughReadersAreSlow) {
+  auto& server = backend<RawBackend>();
+  start();
+  const std::string up = "\x16" + text_of_size(10u << 20), down = text_of_size((10u << 20) - 1);
+  Peer& app = raw_client();
+  app.read_limit = 200 * 1024;
+  app.to_send = up;
+  Peer* there = arrival(server);
+  ASSERT_NE(there, nullptr);
+  there->read_limit = 300 * 1024;
+  there->to_send = down;
+  ASSERT_TRUE(until([&] { return app.total_read == down.size() && there->total_read == up.size(); }, 30s));
+  EXPECT_TRUE(app.received == down);
+  EXPECT_TRUE(there->received == up);
+  EXPECT_LE(receive_buffers(), 256u + 64);
+}
+
+TEST_F(RelayTest, ReaderThatStopsStopsTheSender) {
+  auto& server = backend<RawBackend>();
+  server.on_accept = [](Peer& peer) { peer.reading = false; };
+  start();
+  const std::string up = text_of_size(40u << 20);
+  Peer& app = raw_client();
+  app.to_send = up;
+  Peer* there = arrival(server);
+  ASSERT_NE(there, nullptr);
+  settle(200ms);
+  EXPECT_GT(app.to_send.size(), 0u);  // beyond what the kernel's buffers take
+  EXPECT_LE(receive_buffers(), 256u + 64);
+  there->reading = true;
+  app.close();
+  ASSERT_TRUE(until([&] { return there->ended || there->reset; }));
+}
+
+TEST_F(RelayTest, PrefaceInSingleBytesIsStillHttp2) {
+  backend();
+  start();
+  // An engine's output, handed on a byte at a time.
+  Endpoint app(http2::Role::client);
+  StreamLog& call = app.open();
+  call.stream->send_headers(to_headers(http2::testing::grpc_request()), false);
+  call.stream->send_data(slice_of("hello"), true);
+  const std::string bytes = app.output();
+  Peer& wire = raw_client();
+  for (size_t i = 0; i < bytes.size(); ++i) {
+    wire.send(bytes.substr(i, 1));
+    if (i < 40) settle(1ms);  // so that they arrive one by one
+  }
+  ASSERT_TRUE(until([&] {
+    app.input(std::exchange(wire.received, {}));
+    return complete(call);
+  }));
+  EXPECT_EQ(grpc_status(call), 0);
+  EXPECT_EQ(call.body, "hello");
+  EXPECT_EQ(stats().tcp_relays_total.value(), 0u);
+}
+
+TEST_F(RelayTest, HalfAPrefaceAndSilenceIsRelayedAfterTheDetectionTimeout) {
+  options.detection_timeout = 100ms;
+  auto& server = backend<RawBackend>();
+  start();
+  Peer& app = raw_client();
+  const base::Instant begun = base::MonotonicClock::now();
+  app.send("PRI * HT");
+  Peer* there = arrival(server);
+  ASSERT_NE(there, nullptr);
+  EXPECT_GE(base::MonotonicClock::now() - begun, 100ms);
+  ASSERT_TRUE(until([&] { return there->received == "PRI * HT"; }));
+  app.send(" and then something else");
+  ASSERT_TRUE(until([&] { return there->received == "PRI * HT and then something else"; }));
+  there->send("ok");
+  ASSERT_TRUE(until([&] { return app.received == "ok"; }));
+}
+
+TEST_F(RelayTest, HalfAPrefaceAndTheEndIsRelayed) {
+  auto& server = backend<RawBackend>();
+  start();
+  Peer& app = raw_client();
+  app.send("PRI * HT");
+  app.finish_sending();
+  Peer* there = arrival(server);
+  ASSERT_NE(there, nullptr);
+  ASSERT_TRUE(until([&] { return there->ended; }));
+  EXPECT_EQ(there->received, "PRI * HT");
+  there->send("bye");
+  there->finish_sending();
+  ASSERT_TRUE(until([&] { return app.ended; }));
+  EXPECT_EQ(app.received, "bye");
+}
+
+TEST_F(RelayTest, ProtocolInWhichTheServerSpeaksFirstIsRelayedAfterTheDetectionTimeout) {
+  options.detection_timeout = 50ms;
+  auto& server = backend<RawBackend>();
+  server.on_accept = [](Peer& peer) { peer.send("220 mail"); };
+  start();
+  Peer& app = raw_client();
+  ASSERT_TRUE(until([&] { return app.received == "220 mail"; }));
+  app.send("HELO me");
+  ASSERT_TRUE(until([&] { return server.connections[0]->received == "HELO me"; }));
+}
+
+// Bytes that come while the first ones are on their way must neither overtake nor replace them.
+TEST_F(RelayTest, BytesThatArriveAroundTheDetectionTimeoutKeepTheirOrder) {
+  options.detection_timeout = 20ms;
+  auto& server = backend<RawBackend>();
+  start();
+  const std::string_view preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r";  // all but its last byte
+  for (int round = 0; round < 10; ++round) {
+    std::vector<Peer*> apps;
+    std::string expected(preface.substr(0, 1));
+    for (int i = 0; i < 20; ++i) {
+      apps.push_back(&raw_client());
+      apps.back()->send(expected);
+    }
+    usleep(18'500);
+    for (size_t i = 1; i < 60; ++i) {
+      const char c = i < preface.size() ? preface[i] : static_cast<char>('a' + i % 26);
+      expected += c;
+      for (Peer* app : apps) app->send({&c, 1});
+      usleep(50);
+    }
+    const size_t first = static_cast<size_t>(round) * 20;
+    ASSERT_TRUE(until([&] {
+      return server.connections.size() == first + 20 &&
+             std::all_of(server.connections.begin() + static_cast<ptrdiff_t>(first), server.connections.end(),
+                         [&](const auto& c) { return c->received.size() == expected.size(); });
+    }));
+    for (size_t i = first; i < server.connections.size(); ++i) EXPECT_EQ(server.connections[i]->received, expected);
+    for (Peer* app : apps) app->close();
+  }
+}
+
+TEST_F(RelayTest, ClientThatLeavesWithoutAWordLeavesNothing) {
+  auto& server = backend<RawBackend>();
+  start();
+  raw_client().close();
+  raw_client().abort();
+  Peer& half = raw_client();
+  half.send("PRI");
+  settle(20ms);
+  half.abort();
+  EXPECT_TRUE(until([&] { return stats().transports.value() == 0; }));
+  EXPECT_TRUE(server.connections.empty());
+}
+
+TEST_F(RelayTest, RefusedConnectMovesToAnotherEndpoint) {
+  add_endpoint(loopback(closed_port()));
+  add_endpoint(loopback(closed_port()));
+  auto& server = backend<RawBackend>();
+  start();
+  for (size_t i = 1; i <= 6; ++i) {
+    Peer& app = raw_client();
+    app.send("hi there");
+    ASSERT_TRUE(
+        until([&] { return server.connections.size() == i && server.connections[i - 1]->received == "hi there"; }));
+  }
+}
+
+TEST_F(RelayTest, RelayThatLooksForAnEndpointDoesNotUndoAChangeOfTheConfiguration) {
+  // The one endpoint's accept queue is full, so the relay's connect stays under way.
+  base::Fd full(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_storage storage;
+  const socklen_t size = loopback(0).to(storage);
+  ASSERT_EQ(bind(full.get(), reinterpret_cast<sockaddr*>(&storage), size), 0);
+  ASSERT_EQ(listen(full.get(), 0), 0);
+  std::vector<base::Fd> filling;
+  const base::SocketAddress busy = address_of(full.get());
+  filling.push_back(connect_to(busy));
+  cluster.connect_timeout = 200ms;
+  add_endpoint(busy);
+  start();
+  Peer& relayed = raw_client();
+  relayed.send("hi there");
+  ASSERT_TRUE(until([&] { return stats().tcp_relays.value() == 1; }));
+  settle(20ms);
+  auto& added = backend();
+  remove_endpoint(busy);
+  apply();
+  Wire& app = client();
+  StreamLog& first = app.unary();
+  ASSERT_TRUE(until_complete(first));
+  // The relay gives up; whatever it does next, the new endpoint stays in use by its connection.
+  ASSERT_TRUE(until([&] { return relayed.reset || added.connections.size() > 1; }));
+  StreamLog& second = app.unary();
+  ASSERT_TRUE(until_complete(second));
+  EXPECT_EQ(grpc_status(second), 0);
+  const size_t http2_connections =
+      static_cast<size_t>(std::count_if(added.connections.begin(), added.connections.end(),
+                                        [](const auto& c) { return c->endpoint.connection.settings_received(); }));
+  EXPECT_EQ(http2_connections, 1u);
+}
+
+TEST_F(RelayTest, NoEndpointResetsTheConnection) {
+  start();
+  Peer& app = raw_client();
+  app.send("hi there");
+  ASSERT_TRUE(until([&] { return app.reset || app.ended; }));
+  EXPECT_TRUE(app.reset);
+  const auto all = totals();
+  EXPECT_TRUE(std::any_of(all.tcps.begin(), all.tcps.end(), [](const auto& entry) {
+    return flags_of(entry.first.flags).has(Flag::UH) && entry.second.closed == 1;
+  }));
+}
+
+}  // namespace
+}  // namespace weir::proxy::testing
