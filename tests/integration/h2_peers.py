@@ -119,15 +119,18 @@ class BackendConnection:
 
     def abort(self) -> None:
         """RST, as a server whose process is killed with unread data leaves."""
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.close()
+        self._end(struct.pack("ii", 1, 0))
 
     def close(self) -> None:
+        self._end(struct.pack("ii", 0, 0))
+
+    def _end(self, linger: bytes) -> None:
+        """run() closes: a descriptor that one thread closes and another reads may by then be somebody else's."""
         try:
-            self.socket.shutdown(socket.SHUT_RDWR)
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            self.socket.shutdown(socket.SHUT_RD)
         except OSError:
-            pass
-        self.socket.close()
+            return  # the peer was first
 
     def run(self) -> None:
         self.send(lambda c: c.initiate_connection())
@@ -144,7 +147,7 @@ class BackendConnection:
         except (OSError, h2.exceptions.ProtocolError) as error:
             self.backend.errors.append(error)
         self.closed_at = time.monotonic()
-        self.close()
+        self.socket.close()
 
     def handle(self, event) -> None:
         now = time.monotonic()
@@ -236,7 +239,8 @@ class Client:
         self.goaway_code: int | None = None
         self.closed = False
         self.send(lambda c: c.initiate_connection())
-        threading.Thread(target=self._read, daemon=True).start()
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
 
     def send(self, act) -> None:
         with self.changed:
@@ -320,7 +324,9 @@ class Client:
         try:
             self.socket.shutdown(socket.SHUT_RD)
         except OSError:
-            pass
+            pass  # the peer was first
+        # First the reader, then the descriptor: its number is soon another connection's.
+        self.reader.join(10)
         self.socket.close()
 
     def __enter__(self):

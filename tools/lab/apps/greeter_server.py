@@ -42,7 +42,8 @@ class Greeter:
 
     def sleep(self, request: bytes, context) -> bytes:
         ended = threading.Event()
-        context.add_callback(ended.set)
+        if not context.add_callback(ended.set):
+            return b""  # the caller left while the RPC waited for a thread
         ended.wait(float(json.loads(request or b"{}").get("seconds", 1)))
         return self.hello(request, context)
 
