@@ -53,7 +53,8 @@ void add_node_flags(CLI::App& app, Flags& flags) {
       ->envname("WEIR_LOG_FORMAT")
       ->check(CLI::IsMember({"text", "json"}))
       ->capture_default_str();
-  app.add_option("--access-log", flags.access_log, "Which RPCs are logged: those that failed or carry a flag, all, none")
+  app.add_option("--access-log", flags.access_log,
+                 "Which RPCs are logged: those that failed or carry a flag, all, none")
       ->envname("WEIR_ACCESS_LOG")
       ->check(CLI::IsMember({"failed", "all", "off"}))
       ->capture_default_str();

@@ -37,7 +37,8 @@ base::Result<base::Fd> lock_run_dir(const std::string& run_dir) {
   if (!lock) return base::system_error("open " + path, errno);
   if (flock(lock.get(), LOCK_EX | LOCK_NB) == 0) return lock;
   if (errno != EWOULDBLOCK) return base::system_error("flock " + path, errno);
-  return base::Error{"another agent runs with --run-dir " + run_dir + ": stop it first, or give this one another folder"};
+  return base::Error{"another agent runs with --run-dir " + run_dir +
+                     ": stop it first, or give this one another folder"};
 }
 
 int fail(const base::Error& error) {
@@ -118,7 +119,9 @@ int main(int argc, char** argv) {
 
   std::string bpf_dir = flags.node.bpf_dir;
   CLI::App& remove = *app.add_subcommand("uninstall", "Take hooks, links and maps out of the kernel");
-  remove.add_option("--bpf-dir", bpf_dir, "Folder of bpffs with the pins")->envname("WEIR_BPF_DIR")->capture_default_str();
+  remove.add_option("--bpf-dir", bpf_dir, "Folder of bpffs with the pins")
+      ->envname("WEIR_BPF_DIR")
+      ->capture_default_str();
 
   try {
     app.parse(argc, argv);

@@ -84,8 +84,8 @@ admin::AgentStats agent_stats(const control::Node& node, const control::NodeOpti
   for (uint32_t i = 0; i < node.worker_count(); ++i) {
     const WorkerStats& worker = node.worker_stats(i);
     stats.workers.push_back({i, worker.sources.value(), worker.downstream_connections.value(),
-                             worker.upstream_connections.value(), worker.tcp_relays.value(),
-                             worker.active_rpcs.value(), worker.rpcs_total.value()});
+                             worker.upstream_connections.value(), worker.tcp_relays.value(), worker.active_rpcs.value(),
+                             worker.rpcs_total.value()});
   }
   return stats;
 }
@@ -113,8 +113,9 @@ admin::Sources admin_sources(control::Node& node, const control::NodeOptions& op
 
 void add_agent_metrics(telemetry::Metrics& metrics, control::Node& node) {
   metrics.use_snapshot([&node] { return node.status()->snapshot; });
-  metrics.add_family("weir_build_info", "The version, as a label.", MetricKind::gauge,
-                     [] { return std::vector<telemetry::Sample>{{{{"version", WEIR_VERSION}}, 1}}; });
+  metrics.add_family("weir_build_info", "The version, as a label.", MetricKind::gauge, [] {
+    return std::vector<telemetry::Sample>{{{{"version", WEIR_VERSION}}, 1}};
+  });
   metrics.add("weir_config_age_seconds", "Time since the configuration in use was built.", MetricKind::gauge,
               [&node] { return seconds_since(node.status()->configured); });
   metrics.add("weir_config_revision", "Revision of the configuration in use.", MetricKind::gauge,

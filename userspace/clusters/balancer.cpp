@@ -15,7 +15,9 @@ EndpointState* Balancer::pick(config::LoadBalancing policy, std::span<EndpointSt
                               std::span<const EndpointState* const> tried, base::Instant now) {
   const auto count = static_cast<uint32_t>(endpoints.size());
   if (count == 0) return nullptr;
-  const auto was_tried = [&](const EndpointState* e) { return std::find(tried.begin(), tried.end(), e) != tried.end(); };
+  const auto was_tried = [&](const EndpointState* e) {
+    return std::find(tried.begin(), tried.end(), e) != tried.end();
+  };
   const auto preferred = [&](const EndpointState* e) { return e->avoid_until <= now && !was_tried(e); };
   // The first endpoint from `start` on, going round, that satisfies `allowed`.
   const auto from = [&](uint32_t start, const auto& allowed) -> EndpointState* {

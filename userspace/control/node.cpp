@@ -89,8 +89,7 @@ base::Result<void> Node::prepare(std::span<const std::unique_ptr<telemetry::Reco
     const bool in_v2 = options_.cgroup_roots.front().starts_with(cgroups->v2_mount + "/");
     cgroups->pods_cgroup = in_v2 ? options_.cgroup_roots.front() : cgroups->v2_mount;
   }
-  auto programs = interception::Programs::load(
-      {options_.bpf_dir, cgroups->pods_cgroup, cgroups->agent_cgroup});
+  auto programs = interception::Programs::load({options_.bpf_dir, cgroups->pods_cgroup, cgroups->agent_cgroup});
   if (!programs) return programs.error();
   programs_ = std::make_unique<interception::Programs>(std::move(*programs));
   if (auto attached = programs_->attach(); !attached) return attached.error();
@@ -123,7 +122,7 @@ base::Result<void> Node::prepare(std::span<const std::unique_ptr<telemetry::Reco
   enrolment_options.proc = options_.proc;
   enrolment_options.generation = generation_;
   enrolment_ = std::make_unique<interception::Enrolment>(enrolment_options, maps(),
-                                                           static_cast<interception::EnrolmentEvents&>(*this));
+                                                         static_cast<interception::EnrolmentEvents&>(*this));
   if (auto watching = enrolment_->start(); !watching) return watching.error();
   enrolment_->want(snapshot_->pods, base::MonotonicClock::now());
   publish();

@@ -111,10 +111,10 @@ config::LoadBalancing load_balancing(const Service& service, std::vector<config:
     return config::LoadBalancing::least_request;
   if (annotation->second == "ROUND_ROBIN") return config::LoadBalancing::round_robin;
   if (annotation->second == "RANDOM") return config::LoadBalancing::random;
-  findings.push_back(about(Code::unknown_label_value, service, 0,
-                           "the annotation weir.dev/load-balancing is " + shown(annotation->second) +
-                               ", taken for LEAST_REQUEST",
-                           "use LEAST_REQUEST, ROUND_ROBIN or RANDOM"));
+  findings.push_back(
+      about(Code::unknown_label_value, service, 0,
+            "the annotation weir.dev/load-balancing is " + shown(annotation->second) + ", taken for LEAST_REQUEST",
+            "use LEAST_REQUEST, ROUND_ROBIN or RANDOM"));
   return config::LoadBalancing::least_request;
 }
 

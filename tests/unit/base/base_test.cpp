@@ -14,10 +14,12 @@ TEST(IpAddress, ParsesAndPrints) {
     const char* text;
     const char* printed;  // null: refused
   } cases[] = {
-      {"10.0.0.1", "10.0.0.1"}, {"::ffff:10.0.0.1", "10.0.0.1"}, {"fd00::1", "fd00::1"},
-      {"::1", "::1"},           {"0.0.0.0", "0.0.0.0"},          {"", nullptr},
-      {"10.0.0", nullptr},      {"10.0.0.256", nullptr},         {"10.0.0.1 ", nullptr},
-      {"None", nullptr},        {"fd00::g", nullptr},            {"1.2.3.4.5.6.7.8.1.2.3.4.5.6.7.8.1.2.3.4.5.6.7", nullptr},
+      {"10.0.0.1", "10.0.0.1"}, {"::ffff:10.0.0.1", "10.0.0.1"},
+      {"fd00::1", "fd00::1"},   {"::1", "::1"},
+      {"0.0.0.0", "0.0.0.0"},   {"", nullptr},
+      {"10.0.0", nullptr},      {"10.0.0.256", nullptr},
+      {"10.0.0.1 ", nullptr},   {"None", nullptr},
+      {"fd00::g", nullptr},     {"1.2.3.4.5.6.7.8.1.2.3.4.5.6.7.8.1.2.3.4.5.6.7", nullptr},
   };
   for (const auto& c : cases) {
     const auto ip = IpAddress::parse(c.text);

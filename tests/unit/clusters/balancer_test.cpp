@@ -25,8 +25,7 @@ class Endpoints {
   std::vector<EndpointState*> pointers_;
 };
 
-constexpr LoadBalancing kPolicies[] = {LoadBalancing::least_request, LoadBalancing::round_robin,
-                                       LoadBalancing::random};
+constexpr LoadBalancing kPolicies[] = {LoadBalancing::least_request, LoadBalancing::round_robin, LoadBalancing::random};
 const base::Instant kNow{std::chrono::seconds(100)};
 
 TEST(Balancer, NoneOfNone) {
