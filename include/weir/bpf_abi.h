@@ -11,7 +11,8 @@
 #ifndef WEIR_BPF_ABI_H
 #define WEIR_BPF_ABI_H
 
-/* clang-format off: kernel style, as in bpf/ */
+/* Kernel style, as in bpf/: */
+/* clang-format off */
 
 #ifndef __BPF__
 #include <stdint.h>
@@ -36,109 +37,109 @@ typedef __u64 __weir_u64;
 
 /* Values of weir_service.mode; config::Mode has the same numbers. */
 enum weir_mode {
-  WEIR_MODE_NONE = 0,
-  WEIR_MODE_L7 = 1,
-  WEIR_MODE_DETECT = 2,
-  WEIR_MODE_TCP = 3,
+	WEIR_MODE_NONE = 0,
+	WEIR_MODE_L7 = 1,
+	WEIR_MODE_DETECT = 2,
+	WEIR_MODE_TCP = 3,
 };
 
 /* An address and port, IPv4 as v4-mapped IPv6. Aligned so that BPF may copy it by words. */
 struct weir_address {
-  __weir_u8 ip[16]; /* network order */
-  __weir_u16 port_be;
-  __weir_u8 pad[6];
+	__weir_u8 ip[16];	/* network order */
+	__weir_u16 port_be;
+	__weir_u8 pad[6];
 } __attribute__((aligned(8)));
 WEIR_ASSERT_SIZE(weir_address, 24);
 
 /* map `services`: weir_address -> weir_service */
 struct weir_service {
-  __weir_u32 mode;       /* enum weir_mode */
-  __weir_u32 flags;      /* WEIR_SERVICE_* */
-  __weir_u64 generation; /* of the agent that wrote the row */
+	__weir_u32 mode;	/* enum weir_mode */
+	__weir_u32 flags;	/* WEIR_SERVICE_* */
+	__weir_u64 generation;	/* of the agent that wrote the row */
 };
 WEIR_ASSERT_SIZE(weir_service, 16);
-#define WEIR_SERVICE_BYPASS (1u << 0) /* the brake, for one service port */
+#define WEIR_SERVICE_BYPASS (1u << 0)	/* the brake, for one service port */
 
 /* map `pods`: netns cookie (u64) -> weir_pod */
 #define WEIR_MAX_EXCLUDED_PORTS 16
 struct weir_pod {
-  __weir_u64 generation;   /* of the agent that owns the row; equals its listener's mark */
-  __weir_u64 heartbeat_ns; /* bpf_ktime of the owner's last sign of life; 0: not used */
-  __weir_u8 pod_ip4[4];    /* for getsockname; zero if none */
-  __weir_u8 pod_ip6[16];
-  __weir_u16 listener_port_be;
-  __weir_u16 excluded_ports_be[WEIR_MAX_EXCLUDED_PORTS]; /* zero-terminated */
-  __weir_u8 pad[2];
-  __weir_u32 flags;  /* WEIR_POD_* */
-  __weir_u32 worker; /* index of the worker that owns the pod */
+	__weir_u64 generation;		/* of the agent that owns the row; equals its listener's mark */
+	__weir_u64 heartbeat_ns;	/* bpf_ktime of the owner's last sign of life; 0: not used */
+	__weir_u8 pod_ip4[4];		/* for getsockname; zero if none */
+	__weir_u8 pod_ip6[16];
+	__weir_u16 listener_port_be;
+	__weir_u16 excluded_ports_be[WEIR_MAX_EXCLUDED_PORTS];	/* zero-terminated */
+	__weir_u8 pad[2];
+	__weir_u32 flags;		/* WEIR_POD_* */
+	__weir_u32 worker;		/* index of the worker that owns the pod */
 };
 WEIR_ASSERT_SIZE(weir_pod, 80);
-#define WEIR_POD_BYPASS (1u << 0)      /* the brake, for one pod */
-#define WEIR_POD_OBSERVE (1u << 1)     /* count what would be diverted, divert nothing */
-#define WEIR_POD_IPV6 (1u << 2)        /* a listener on [::1] exists and ::1 works */
-#define WEIR_POD_FAIL_CLOSED (1u << 3) /* no agent: ECONNREFUSED instead of the plain way */
+#define WEIR_POD_BYPASS (1u << 0)	/* the brake, for one pod */
+#define WEIR_POD_OBSERVE (1u << 1)	/* count what would be diverted, divert nothing */
+#define WEIR_POD_IPV6 (1u << 2)		/* a listener on [::1] exists and ::1 works */
+#define WEIR_POD_FAIL_CLOSED (1u << 3)	/* no agent: ECONNREFUSED instead of the plain way */
 
 /* map `config`: array of one */
 struct weir_config {
-  __weir_u32 flags; /* WEIR_CONFIG_* */
-  __weir_u32 pad;
+	__weir_u32 flags;	/* WEIR_CONFIG_* */
+	__weir_u32 pad;
 };
 WEIR_ASSERT_SIZE(weir_config, 8);
-#define WEIR_CONFIG_BYPASS (1u << 0) /* the global brake */
+#define WEIR_CONFIG_BYPASS (1u << 0)	/* the global brake */
 
 /* Which end of a diverted connection a socket is; only the client's addresses are dressed up. */
 enum weir_role {
-  WEIR_ROLE_CLIENT = 1,   /* the application's socket */
-  WEIR_ROLE_ACCEPTED = 2, /* the agent's */
+	WEIR_ROLE_CLIENT = 1,	/* the application's socket */
+	WEIR_ROLE_ACCEPTED = 2,	/* the agent's */
 };
 
 /* sk_storage `original`: on a diverted client socket and on the accepted socket; value of `pending` in between */
 struct weir_original {
-  struct weir_address destination; /* what the application dialled */
-  struct weir_address source;      /* what the application sees as its own address; port 0 until the SYN */
-  __weir_u64 netns_cookie;
-  __weir_u64 diverted_ns; /* bpf_ktime */
-  __weir_u32 mode;        /* enum weir_mode at the time of connect() */
-  __weir_u32 role;        /* enum weir_role */
+	struct weir_address destination;	/* what the application dialled */
+	struct weir_address source;	/* what the application sees as its own address; port 0 until the SYN */
+	__weir_u64 netns_cookie;
+	__weir_u64 diverted_ns;	/* bpf_ktime */
+	__weir_u32 mode;	/* enum weir_mode at the time of connect() */
+	__weir_u32 role;	/* enum weir_role */
 };
 WEIR_ASSERT_SIZE(weir_original, 72);
 
 /* map `pending`: weir_connection -> weir_original, from the SYN until the agent's end is established */
 struct weir_connection {
-  __weir_u64 netns_cookie;
-  struct weir_address client;   /* as on the wire: the application's end */
-  struct weir_address listener; /* the agent's end */
+	__weir_u64 netns_cookie;
+	struct weir_address client;	/* as on the wire: the application's end */
+	struct weir_address listener;	/* the agent's end */
 };
 WEIR_ASSERT_SIZE(weir_connection, 56);
 
 /* sk_storage `mark`: on sockets of the agent */
 struct weir_mark {
-  __weir_u64 generation;
-  __weir_u32 kind; /* enum weir_mark_kind */
-  __weir_u32 pad;
+	__weir_u64 generation;
+	__weir_u32 kind;	/* enum weir_mark_kind */
+	__weir_u32 pad;
 };
 WEIR_ASSERT_SIZE(weir_mark, 16);
 enum weir_mark_kind {
-  WEIR_MARK_LISTENER = 1,
-  WEIR_MARK_UPSTREAM = 2,
+	WEIR_MARK_LISTENER = 1,
+	WEIR_MARK_UPSTREAM = 2,
 };
 
 /* map `stats`: per-CPU array of u64, counted per connect() unless said otherwise */
 enum weir_stat {
-  WEIR_STAT_DIVERTED,
-  WEIR_STAT_OBSERVED,           /* would have been diverted (observe) */
-  WEIR_STAT_BYPASS_BRAKE,       /* global, pod or service brake */
-  WEIR_STAT_BYPASS_NO_LISTENER, /* agent dead */
-  WEIR_STAT_BYPASS_BACKLOG,     /* accept queue full */
-  WEIR_STAT_BYPASS_STALE,       /* heartbeat too old */
-  WEIR_STAT_BYPASS_EXCLUDED,    /* excluded port */
-  WEIR_STAT_BYPASS_DEVICE,      /* bound to a device */
-  WEIR_STAT_BYPASS_MPTCP,
-  WEIR_STAT_BYPASS_ERROR,    /* a helper failed */
-  WEIR_STAT_REFUSED,         /* fail-closed policy */
-  WEIR_STAT_HANDED_OVER,     /* original destination moved to the accepted socket */
-  WEIR_STAT_HANDOVER_MISSED, /* accepted on our listener, nothing pending */
-  WEIR_STAT_MAX,
+	WEIR_STAT_DIVERTED,
+	WEIR_STAT_OBSERVED,		/* would have been diverted (observe) */
+	WEIR_STAT_BYPASS_BRAKE,		/* global, pod or service brake */
+	WEIR_STAT_BYPASS_NO_LISTENER,	/* agent dead */
+	WEIR_STAT_BYPASS_BACKLOG,	/* accept queue full */
+	WEIR_STAT_BYPASS_STALE,		/* heartbeat too old */
+	WEIR_STAT_BYPASS_EXCLUDED,	/* excluded port */
+	WEIR_STAT_BYPASS_DEVICE,	/* bound to a device */
+	WEIR_STAT_BYPASS_MPTCP,
+	WEIR_STAT_BYPASS_ERROR,		/* a helper failed */
+	WEIR_STAT_REFUSED,		/* fail-closed policy */
+	WEIR_STAT_HANDED_OVER,		/* original destination moved to the accepted socket */
+	WEIR_STAT_HANDOVER_MISSED,	/* accepted on our listener, nothing pending */
+	WEIR_STAT_MAX,
 };
 
 #endif /* WEIR_BPF_ABI_H */
