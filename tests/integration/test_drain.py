@@ -27,7 +27,7 @@ def test_an_idle_agent_ends_at_once(agent):
 def test_running_rpcs_finish(agent, client, service):
     connection = Client(client.connect(service.vip, 50051))
     stream = connection.start("Sleep", b'{"seconds": 1.0}')
-    time.sleep(0.3)
+    agent.wait_rpcs(1)
     assert agent.stop() == 0
     response = connection.finish(stream)
     assert response.grpc_status == 0
@@ -39,7 +39,7 @@ def test_running_rpcs_finish(agent, client, service):
 def test_streams_finish(agent, client, service):
     connection = Client(client.connect(service.vip, 50051))
     stream = connection.start("Stream", b'{"count": 50, "interval": 0.02, "size": 1000}')
-    time.sleep(0.2)
+    agent.wait_rpcs(1)
     assert agent.stop() == 0
     response = connection.finish(stream)
     assert response.grpc_status == 0 and len(response.body) > 50_000
@@ -49,7 +49,7 @@ def test_streams_finish(agent, client, service):
 def test_the_limit_ends_what_is_longer(agent, client, service):
     connection = Client(client.connect(service.vip, 50051))
     stream = connection.start("Sleep", b'{"seconds": 30}')
-    time.sleep(0.3)
+    agent.wait_rpcs(1)
     started = time.monotonic()
     assert agent.stop() == 0
     took = time.monotonic() - started
@@ -62,7 +62,7 @@ def test_the_limit_ends_what_is_longer(agent, client, service):
 def test_new_connections_during_the_drain_go_plain(agent, client, service):
     connection = Client(client.connect(service.vip, 50051))
     stream = connection.start("Sleep", b'{"seconds": 1.2}')
-    time.sleep(0.2)
+    agent.wait_rpcs(1)
     agent.signal_stop()
     agent.wait_withdrawn(client)
     result = client.greet(service.target, "--rpcs", 50)
@@ -75,7 +75,7 @@ def test_new_connections_during_the_drain_go_plain(agent, client, service):
 def test_readiness_ends_with_the_drain(agent, client, service):
     connection = Client(client.connect(service.vip, 50051))
     connection.start("Sleep", b'{"seconds": 1.5}')
-    time.sleep(0.2)
+    agent.wait_rpcs(1)
     agent.signal_stop()
     agent.wait(lambda: agent.admin("/readyz")[0] == 503, 1, "not ready any more")
     assert agent.admin("/healthz")[0] == 200
@@ -86,7 +86,7 @@ def test_readiness_ends_with_the_drain(agent, client, service):
 def test_a_second_signal_ends_it_now(agent, client, service):
     connection = Client(client.connect(service.vip, 50051))
     connection.start("Sleep", b'{"seconds": 30}')
-    time.sleep(0.2)
+    agent.wait_rpcs(1)
     started = time.monotonic()
     agent.signal_stop()
     time.sleep(0.2)

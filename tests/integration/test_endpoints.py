@@ -7,10 +7,10 @@ from h2_peers import Backend, Client
 
 
 @pytest.fixture
-def load(client, service):
+def load(agent, client, service):
     """RPCs over one connection, eight at a time, while the test changes things; result() ends them."""
     process = client.start_greet(service.target, "--concurrency", 8, "--rate", 800)
-    time.sleep(0.5)
+    agent.wait_served(100)
 
     class Load:
         result = staticmethod(lambda: client.finish_greet(process))
@@ -25,14 +25,14 @@ def test_removal_and_addition(lab, agent, load, service, greeters):
     for _ in range(5):
         service.remove(second)
         agent.wait_applied()
-        time.sleep(0.2)
+        agent.wait_served(100)
         service.add(second)
         service.remove(first, third)
         agent.wait_applied()
-        time.sleep(0.2)
+        agent.wait_served(100)
         service.add(first, third)
         agent.wait_applied()
-        time.sleep(0.2)
+        agent.wait_served(100)
     result = load.result()
     assert result["errors"] == []
     assert set(result["backends"]) == {pod.uid for pod in greeters}
@@ -44,7 +44,7 @@ def test_a_server_that_leaves_as_kubernetes_ends_pods(lab, agent, load, service)
     server = leaving.serve_greeter()
     service.add(leaving)
     agent.wait_applied()
-    time.sleep(0.5)
+    agent.wait_served(200)
     service.set_ready(leaving, False, terminating=True)
     agent.wait_applied()
     server.terminate()
@@ -101,7 +101,7 @@ def test_running_rpcs_of_a_removed_endpoint_finish(lab, agent, client):
     with lab.service("slow", pods=[pod]) as service:
         agent.wait_applied()
         running = client.start_greet(service.target, "--rpcs", 1, "--method", "Sleep", "--request", '{"seconds": 1.5}')
-        time.sleep(0.5)
+        agent.wait_rpcs(1)
         service.remove(pod)
         agent.wait_applied()
         result = client.finish_greet(running, stop=False)

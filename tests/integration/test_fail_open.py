@@ -28,7 +28,7 @@ def test_new_connections_after_a_kill(agent, client, service):
 
 def test_a_channel_survives_a_kill(agent, client, service):
     running = client.start_greet(service.target, "--rate", 200)
-    time.sleep(0.4)
+    agent.wait_served(50)
     agent.kill()
     time.sleep(0.6)
     result = client.finish_greet(running)
@@ -40,7 +40,7 @@ def test_rpcs_in_flight_fail_at_once(agent, client, service):
     running = client.start_greet(
         service.target, "--rpcs", 4, "--concurrency", 4, "--method", "Sleep", "--request", '{"seconds": 10}', "--deadline", 20
     )
-    time.sleep(0.7)
+    agent.wait_rpcs(4)
     agent.kill()
     killed = time.monotonic()
     errors = client.finish_greet(running, stop=False)["errors"]

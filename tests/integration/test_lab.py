@@ -73,6 +73,7 @@ def test_unready_endpoints_get_no_new_connection(lab, plain, greeters):
 def test_changing_the_rules_keeps_connections(lab, plain, greeters):
     service = lab.service("changing", pods=greeters[:1])
     running = plain.start_greet(service.target, "--rate", 200)
+    processes.wait_until(lambda: plain.connections_to(50051), 10, "the client is connected")
     for i in range(20):
         service.set_ready(greeters[0], i % 2 == 1)
         time.sleep(0.03)

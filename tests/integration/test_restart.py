@@ -10,7 +10,7 @@ IN_FLIGHT_LIMIT = 0.1  # seconds from the kill to UNAVAILABLE
 def test_restart_under_load(agent, client, service):
     processes = [client.start_greet(service.target, "--concurrency", 4, "--rate", 300) for _ in range(2)]
     processes.append(client.start_greet(service.target, "--concurrency", 2, "--rate", 50, "--reconnect"))
-    time.sleep(0.5)
+    agent.wait_served(100)
     for _ in range(5):
         assert agent.stop() == 0
         time.sleep(0.1)

@@ -152,6 +152,18 @@ class Agent:
         """(name, labels, value) of every sample of the metrics port."""
         return list(parse_metrics(self.metrics()))
 
+    def wait_rpcs(self, running: int, timeout=10.0) -> None:
+        """Returns when that many RPCs are running."""
+        self.wait(lambda: self.active_rpcs() == running, timeout, f"{running} RPCs are running")
+
+    def wait_served(self, count: int, timeout=15.0) -> None:
+        """Returns when that many more RPCs have been served."""
+        before = self._rpcs_total()
+        self.wait(lambda: self._rpcs_total() >= before + count, timeout, f"{count} RPCs have been served")
+
+    def _rpcs_total(self) -> int:
+        return sum(worker["rpcs_total"] for worker in self.stats()["workers"])
+
     def active_rpcs(self) -> int:
         return sum(worker["active_rpcs"] for worker in self.stats()["workers"])
 

@@ -163,13 +163,18 @@ class Pod:
         return self.app("greeter_server.py", "--address", f"[::]:{port}", "--uuid", self.uid, *arguments)
 
     def listens(self, port: int) -> bool:
-        wanted = f"{port:04X}"
+        return any(local == port and state == "0A" for local, _, state in self._tcp_sockets())
+
+    def connections_to(self, port: int) -> int:
+        """How many established connections of the pod go to that port (as its own sockets see it)."""
+        return sum(remote == port and state == "01" for _, remote, state in self._tcp_sockets())
+
+    def _tcp_sockets(self):
+        """(local port, remote port, state) of each TCP socket, from /proc/PID/net/tcp."""
         for table in ("tcp", "tcp6"):
             for line in Path(f"/proc/{self.pid}/net/{table}").read_text().splitlines()[1:]:
-                fields = line.split()
-                if fields[1].rsplit(":", 1)[1] == wanted and fields[3] == "0A":
-                    return True
-        return False
+                _, local, remote, state, *_ = line.split()
+                yield int(local.rsplit(":", 1)[1], 16), int(remote.rsplit(":", 1)[1], 16), state
 
     def wait_listening(self, port: int, timeout=20.0) -> None:
         processes.wait_until(lambda: self.listens(port), timeout, f"pod {self.name} listens on {port}")

@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
 from . import cgroups
@@ -27,11 +28,21 @@ def cgroup_root(name: str) -> Path:
     return cgroups.cgroup2_mount() / f"weirlab-{name}"
 
 
+@contextmanager
+def _registry():
+    """Held while folders of labs come and go, so that a lab that begins is not taken for a stale one."""
+    ROOT.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with open(ROOT / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def claim(name: str) -> int:
     """Takes the name: returns the descriptor that holds its lock. What an earlier lab of it left is removed."""
     folder = ROOT / name
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    lock = _lock(folder)
+    with _registry():
+        folder.mkdir(exist_ok=True, mode=0o700)
+        lock = _lock(folder)
     if lock is None:
         raise LabInUse(f"lab {name} is in use by process {_read(folder).get('owner', '?')}")
     _tear_down(name)
@@ -47,8 +58,9 @@ def keep(name: str) -> None:
 def release(name: str, lock: int) -> None:
     """Tears the lab down and gives the name back."""
     _tear_down(name)
-    shutil.rmtree(ROOT / name, ignore_errors=True)
-    os.close(lock)
+    with _registry():
+        shutil.rmtree(ROOT / name, ignore_errors=True)
+        os.close(lock)
 
 
 def destroy(name: str) -> bool:
@@ -61,17 +73,19 @@ def destroy(name: str) -> bool:
 
 def clean_stale() -> list[str]:
     """Tears down every lab whose owner died; returns their names."""
-    cleaned = []
-    for folder in sorted(ROOT.iterdir()) if ROOT.is_dir() else []:
-        lock = _lock(folder)
-        if lock is None:
-            continue
-        if _read(folder).get("kept"):
-            os.close(lock)
-            continue
-        release(folder.name, lock)
-        cleaned.append(folder.name)
-    return cleaned
+    stale = []
+    with _registry():
+        for folder in sorted(path for path in ROOT.iterdir() if path.is_dir()):
+            lock = _lock(folder)
+            if lock is None:
+                continue
+            if _read(folder).get("kept"):
+                os.close(lock)
+                continue
+            stale.append((folder.name, lock))
+    for name, lock in stale:
+        release(name, lock)
+    return [name for name, _ in stale]
 
 
 def _lock(folder: Path) -> int | None:
