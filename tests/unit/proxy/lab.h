@@ -6,6 +6,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <filesystem>
 #include <memory>
 #include <set>
@@ -54,7 +55,7 @@ class Lab : public ::testing::Test {
       })) << gauges();
       worker_.reset();
     }
-    EXPECT_TRUE(namespace_.expired());
+    EXPECT_TRUE(source_gone());
     parties_.clear();
     clients_.clear();
     backends_.clear();
@@ -68,30 +69,36 @@ class Lab : public ::testing::Test {
     auto log = telemetry::AccessLog::open({telemetry::LogMode::all, telemetry::LineFormat::json, "/dev/null"});
     ASSERT_TRUE(log) << log.error().message;
     log_ = std::move(*log);
-    recorder_ = std::make_unique<telemetry::Recorder>(*log_);
+    recorder_ = make_recorder();
     auto worker = Worker::start(options, *recorder_, snapshot());
     ASSERT_TRUE(worker) << worker.error().message;
     worker_ = std::move(*worker);
     enrol();
   }
   void enrol() {
+    auto listening = listen_on_loopback();
+    listener_address = address_of(listening.get());
+    auto enrolled = enrolled_pod("client-uid", std::move(listening));
+    namespace_ = enrolled.netns;
+    worker_->add_source(std::move(enrolled));
+  }
+  static interception::EnrolledPod enrolled_pod(std::string uid, base::Fd listening) {
     auto netns = interception::NetworkNamespace::open("/proc/self/ns/net");
-    ASSERT_TRUE(netns) << netns.error().message;
-    interception::EnrolledPod enrolled;
+    EXPECT_TRUE(netns) << netns.error().message;
     auto pod = std::make_shared<config::Pod>();
     pod->namespace_name = "default";
     pod->name = "client";
-    pod->uid = "client-uid";
+    pod->uid = std::move(uid);
     pod->ips = {*base::IpAddress::parse("10.1.2.3")};
+    interception::EnrolledPod enrolled;
     enrolled.pod = std::move(pod);
-    auto shared = std::make_shared<interception::NetworkNamespace>(std::move(*netns));
-    namespace_ = shared;
-    enrolled.netns = std::move(shared);
-    enrolled.listener_v4 = listen_on_loopback();
-    listener_address = address_of(enrolled.listener_v4.get());
-    enrolled.port = listener_address.port;
-    worker_->add_source(std::move(enrolled));
+    enrolled.netns = std::make_shared<interception::NetworkNamespace>(std::move(*netns));
+    enrolled.port = address_of(listening.get()).port;
+    enrolled.listener_v4 = std::move(listening);
+    return enrolled;
   }
+  // The worker holds nothing any more of the pod enrolled last.
+  bool source_gone() const { return namespace_.expired(); }
 
   // The configuration as `cluster` and `service_exists` have it now.
   std::shared_ptr<const config::Snapshot> snapshot() {
@@ -162,6 +169,8 @@ class Lab : public ::testing::Test {
     until([] { return false; }, time);
   }
 
+  // For another worker: each has its own.
+  std::unique_ptr<telemetry::Recorder> make_recorder() { return std::make_unique<telemetry::Recorder>(*log_); }
   Worker& worker() { return *worker_; }
   const WorkerStats& stats() const { return worker_->stats(); }
   // Runs `look` on the worker's thread.
@@ -172,6 +181,28 @@ class Lab : public ::testing::Test {
     worker_->reactor().post([&] { done.set_value(look()); });
     return result.get();
   }
+  // While it lives, each turn of the worker takes at least `time`, so that what happens at about the
+  // same time is seen in one turn.
+  class SlowTurns {
+   public:
+    SlowTurns(Lab& lab, base::Duration time) : lab_(lab), time_(time) { slow_down(); }
+    ~SlowTurns() {
+      over_ = true;
+      lab_.on_worker([] { return 0; });  // after the last one
+      lab_.on_worker([] { return 0; });
+    }
+
+   private:
+    void slow_down() {
+      lab_.worker().reactor().post([this] {
+        std::this_thread::sleep_for(time_);
+        if (!over_) slow_down();
+      });
+    }
+    Lab& lab_;
+    const base::Duration time_;
+    std::atomic<bool> over_ = false;
+  };
   uint32_t receive_buffers() {
     return on_worker([this] { return worker_->reactor().buffers().allocated(); });
   }
@@ -246,7 +277,7 @@ class Lab : public ::testing::Test {
   std::unique_ptr<telemetry::AccessLog> log_;
   std::unique_ptr<telemetry::Recorder> recorder_;
   std::unique_ptr<Worker> worker_;
-  std::weak_ptr<interception::NetworkNamespace> namespace_;
+  std::weak_ptr<const interception::NetworkNamespace> namespace_;
   std::vector<std::unique_ptr<Party>> backends_;
   std::vector<std::unique_ptr<Peer>> clients_;
   std::vector<Party*> parties_;

@@ -12,6 +12,17 @@ std::string text_of_size(size_t size) {
   return text;
 }
 
+// Its accept queue is full: a SYN is dropped.
+class FullListener {
+ public:
+  FullListener() : fd_(listen_on_loopback(0, 0)), filling_(connect_to(address())) {}
+  base::SocketAddress address() const { return address_of(fd_.get()); }
+  base::Fd accept() { return base::Fd(accept4(fd_.get(), nullptr, nullptr, SOCK_CLOEXEC)); }
+
+ private:
+  base::Fd fd_, filling_;
+};
+
 struct RelayTest : Lab {
   // The one connection that reached `server`.
   Peer* arrival(RawBackend& server) {
@@ -204,6 +215,7 @@ TEST_F(RelayTest, BytesThatArriveAroundTheDetectionTimeoutKeepTheirOrder) {
   options.detection_timeout = 20ms;
   auto& server = backend<RawBackend>();
   start();
+  const SlowTurns slow(*this, 3ms);
   const std::string_view preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r";  // all but its last byte
   for (int round = 0; round < 10; ++round) {
     std::vector<Peer*> apps;
@@ -212,12 +224,12 @@ TEST_F(RelayTest, BytesThatArriveAroundTheDetectionTimeoutKeepTheirOrder) {
       apps.push_back(&raw_client());
       apps.back()->send(expected);
     }
-    usleep(18'500);
-    for (size_t i = 1; i < 60; ++i) {
+    usleep(16'000);
+    for (size_t i = 1; i < 80; ++i) {
       const char c = i < preface.size() ? preface[i] : static_cast<char>('a' + i % 26);
       expected += c;
       for (Peer* app : apps) app->send({&c, 1});
-      usleep(50);
+      usleep(300);
     }
     const size_t first = static_cast<size_t>(round) * 20;
     ASSERT_TRUE(until([&] {
@@ -256,25 +268,37 @@ TEST_F(RelayTest, RefusedConnectMovesToAnotherEndpoint) {
   }
 }
 
+// The client's next bytes come at the moment at which the connect succeeds.
+TEST_F(RelayTest, BytesThatArriveWithTheConnectFollowTheFirstOnes) {
+  options.detection_timeout = 20ms;
+  FullListener full;
+  add_endpoint(full.address());
+  start();
+  Peer& app = raw_client();
+  app.send("PRI * ");
+  ASSERT_TRUE(until([&] { return stats().tcp_relays.value() == 1; }));
+  settle(20ms);
+  const SlowTurns slow(*this, 20ms);
+  full.accept();
+  base::Fd accepted;
+  ASSERT_TRUE(until([&] { return static_cast<bool>(accepted = full.accept()); }));  // its SYN is sent again
+  app.send("and more");
+  Peer there(std::move(accepted));
+  ASSERT_TRUE(until([&] { return there.pump(), there.received.size() >= 14; }));
+  EXPECT_EQ(there.received, "PRI * and more");
+}
+
 TEST_F(RelayTest, RelayThatLooksForAnEndpointDoesNotUndoAChangeOfTheConfiguration) {
-  // The one endpoint's accept queue is full, so the relay's connect stays under way.
-  base::Fd full(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_storage storage;
-  const socklen_t size = loopback(0).to(storage);
-  ASSERT_EQ(bind(full.get(), reinterpret_cast<sockaddr*>(&storage), size), 0);
-  ASSERT_EQ(listen(full.get(), 0), 0);
-  std::vector<base::Fd> filling;
-  const base::SocketAddress busy = address_of(full.get());
-  filling.push_back(connect_to(busy));
+  FullListener full;  // the relay's connect stays under way
   cluster.connect_timeout = 200ms;
-  add_endpoint(busy);
+  add_endpoint(full.address());
   start();
   Peer& relayed = raw_client();
   relayed.send("hi there");
   ASSERT_TRUE(until([&] { return stats().tcp_relays.value() == 1; }));
   settle(20ms);
   auto& added = backend();
-  remove_endpoint(busy);
+  remove_endpoint(full.address());
   apply();
   Wire& app = client();
   StreamLog& first = app.unary();

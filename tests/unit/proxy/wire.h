@@ -35,13 +35,13 @@ inline base::SocketAddress address_of(int fd) {
 }
 
 // A listening socket on 127.0.0.1; port 0 takes a free one.
-inline base::Fd listen_on_loopback(uint16_t port = 0) {
+inline base::Fd listen_on_loopback(uint16_t port = 0, int backlog = 1024) {
   base::Fd fd(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   const int on = 1;
   setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
   sockaddr_storage storage;
   const socklen_t size = loopback(port).to(storage);
-  if (bind(fd.get(), reinterpret_cast<sockaddr*>(&storage), size) != 0 || listen(fd.get(), 1024) != 0) return {};
+  if (bind(fd.get(), reinterpret_cast<sockaddr*>(&storage), size) != 0 || listen(fd.get(), backlog) != 0) return {};
   return fd;
 }
 
@@ -150,7 +150,8 @@ class Peer : public Party {
 // A Peer that speaks HTTP/2.
 class Wire final : public Peer {
  public:
-  Wire(base::Fd fd, http2::Role role, const http2::Limits& limits = {}) : Peer(std::move(fd)), endpoint(role, limits) {}
+  Wire(base::Fd fd, http2::Role role, const http2::Limits& limits = {})
+      : Peer(std::move(fd)), endpoint(role, limits), server_(role == http2::Role::server) {}
 
   Endpoint endpoint;
 
@@ -170,12 +171,16 @@ class Wire final : public Peer {
     if (!fd_) return;
     read_some();
     if (ended || reset) endpoint.connection.closed();
+    // As servers do.
+    if (server_ && (ended || reset || endpoint.connection.finished()) && to_send.empty()) return close();
     if (to_send.empty()) to_send = endpoint.output();
     write_some();
   }
 
  private:
   void arrived(std::string_view bytes) override { endpoint.input(bytes); }
+
+  const bool server_;
 };
 
 // Listens, and makes a P of what connects.
