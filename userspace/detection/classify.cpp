@@ -51,4 +51,6 @@ Protocol classify(Bytes bytes) {
   return open ? Protocol::need_more : Protocol::opaque;
 }
 
+bool may_be_http2(Bytes bytes) { return match(bytes, kPreface, Protocol::http2) != Protocol::opaque; }
+
 }  // namespace weir::detection

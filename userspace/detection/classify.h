@@ -16,5 +16,7 @@ enum class Protocol : uint8_t {
 };
 
 Protocol classify(std::span<const uint8_t> bytes);
+// Whether `bytes` may still become the HTTP/2 preface, or hold all of it; empty ones may.
+bool may_be_http2(std::span<const uint8_t> bytes);
 
 }  // namespace weir::detection

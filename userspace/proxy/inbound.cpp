@@ -32,15 +32,11 @@ void Inbound::on_received(base::Slice bytes) {
     seen_.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
     bytes = base::Slice::copy_of(bytes_of(seen_));
   }
-  switch (detection::classify(bytes.bytes())) {
-    case detection::Protocol::need_more:
-      seen_.assign(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-      return socket_->receive_once();
-    case detection::Protocol::http2:
-      return become_downstream(bytes);
-    default:
-      return become_relay(bytes, false);
-  }
+  // What can't become the preface any more is relayed at once, whatever it is going to be.
+  if (!detection::may_be_http2(bytes.bytes())) return become_relay(bytes, false);
+  if (detection::classify(bytes.bytes()) == detection::Protocol::http2) return become_downstream(bytes);
+  seen_.assign(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  socket_->receive_once();
 }
 
 void Inbound::on_receive_end(int error) {
