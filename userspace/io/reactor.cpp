@@ -138,17 +138,16 @@ void Reactor::turn(base::Duration max_wait) {
     if (seen == kCompletionsPerTurn) break;
   }
   io_uring_cq_advance(&ring_, seen);
-  can_receive_ = buffers_->restock();
+  buffers_->restock();
   timers_.advance(now_);
   run_posted();
 }
 
 void Reactor::post(std::function<void()> task) {
-  {
-    const std::lock_guard lock(posted_mutex_);
-    posted_.push_back(std::move(task));
-    has_posted_.store(true, std::memory_order_release);
-  }
+  // The task may end the reactor: it can't be taken before this is done with it.
+  const std::lock_guard lock(posted_mutex_);
+  posted_.push_back(std::move(task));
+  has_posted_.store(true, std::memory_order_release);
   const uint64_t one = 1;
   [[maybe_unused]] const ssize_t n = write(wakeup_fd_.get(), &one, sizeof one);
 }

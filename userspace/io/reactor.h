@@ -66,8 +66,6 @@ class Reactor {
   base::Instant now() const { return now_; }  // of this turn
   TimerWheel& timers() { return timers_; }
   ReceiveBuffers& buffers() { return *buffers_; }
-  // False: no buffer to receive into is left, and receives must be retried next turn.
-  bool can_receive() const { return can_receive_; }
   uint64_t turns() const { return turns_; }
 
  private:
@@ -84,7 +82,6 @@ class Reactor {
   base::Instant now_{};
   TimerWheel timers_;
   std::unique_ptr<ReceiveBuffers> buffers_;
-  bool can_receive_ = true;
   uint32_t inline_completions_ = 0;
   uint64_t turns_ = 0;
   std::vector<std::unique_ptr<Staged>> staged_;

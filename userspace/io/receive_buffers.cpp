@@ -49,7 +49,7 @@ base::Slice ReceiveBuffers::take(uint16_t buffer_id, uint32_t size) {
   return base::Slice(buffer, buffer->data(), size);
 }
 
-bool ReceiveBuffers::restock() {
+void ReceiveBuffers::restock() {
   int added = 0;
   while (in_ring_ < kRingEntries && (!free_.empty() || grow())) {
     PooledBuffer* buffer = buffers_[free_.back()].get();
@@ -59,7 +59,6 @@ bool ReceiveBuffers::restock() {
     ++in_ring_;
   }
   if (added > 0) io_uring_buf_ring_advance(buffer_ring_, added);
-  return in_ring_ > 0;
 }
 
 void ReceiveBuffers::recycle(base::Buffer* buffer) {
@@ -67,8 +66,10 @@ void ReceiveBuffers::recycle(base::Buffer* buffer) {
   pooled->pool.free_.push_back(pooled->id);
 }
 
+bool ReceiveBuffers::can_grow() const { return buffers_.size() + kBlock <= max_buffers_; }
+
 bool ReceiveBuffers::grow() {
-  if (buffers_.size() + kBlock > max_buffers_) return false;
+  if (!can_grow()) return false;
   void* memory =
       mmap(nullptr, size_t{kBlock} * kBufferSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) return false;

@@ -27,9 +27,10 @@ class ReceiveBuffers {
 
   // The bytes of a completed receive. Call once for each completion that carries a buffer.
   base::Slice take(uint16_t buffer_id, uint32_t size);
-  // Refills the ring; once a turn. False: nothing is in the ring and nothing can be
-  // added, so that receives have to wait.
-  bool restock();
+  // Refills the ring; once a turn.
+  void restock();
+  // restock() would have something to add.
+  bool can_restock() const { return !free_.empty() || can_grow(); }
   uint32_t allocated() const { return static_cast<uint32_t>(buffers_.size()); }
   // Of those, the ones that Slices refer to.
   uint32_t held() const { return allocated() - in_ring_ - static_cast<uint32_t>(free_.size()); }
@@ -37,6 +38,7 @@ class ReceiveBuffers {
  private:
   struct PooledBuffer;
   static void recycle(base::Buffer* buffer);
+  bool can_grow() const;
   bool grow();
 
   io_uring& ring_;

@@ -60,7 +60,9 @@ void Socket::receive_completed(int32_t result, uint32_t flags) {
     return events_->on_received(std::move(bytes));
   }
   if (result == -ENOBUFS) {
-    // All buffers are held by bodies in flight: go on when some have come back.
+    // More sockets had bytes in this turn than the ring has buffers. It is restocked before the next one ...
+    if (reactor_.buffers().can_restock()) return arm_receive();
+    // ... unless all buffers are held by bodies in flight: go on when some have come back.
     return reactor_.timers().schedule(receive_retry_, reactor_.now() + kNoBufferRetry);
   }
   if (result == -EINTR || result == -EAGAIN) return arm_receive();

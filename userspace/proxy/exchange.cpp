@@ -218,9 +218,12 @@ void Exchange::on_response_sent(size_t bytes) {
 void Exchange::response_complete() {
   response_ended_ = true;
   deadline_.cancel();
-  // The endpoint answered before the request was complete: it does not want the rest.
-  drop_attempt(request_ended_ ? http::kNoError : http::kCancel);
-  if (down_->all_sent()) finish();
+  leave_endpoint();
+  if (down_->all_sent()) return finish();
+  // The stream is kept until its bytes have left: they count against the window of the endpoint's connection, or
+  // responses that a client does not read would pile up here. But an endpoint that answered before the request
+  // was complete does not want the rest.
+  if (!request_ended_ || !up_->all_sent()) drop_attempt(http::kCancel);
 }
 
 // 5. What can go wrong.
@@ -233,6 +236,7 @@ void Exchange::on_downstream_reset(const http::Reset& reset) {
 
 void Exchange::on_upstream_reset(const http::Reset& reset) {
   up_ = nullptr;
+  if (response_ended_) return;
   leave_endpoint();
   if (!response_started_ && reset.unprocessed && replayable_ && refusals_ < kMaxRefusals) {
     ++refusals_;

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <string>
 #include <thread>
 
@@ -158,6 +159,40 @@ TEST_F(SocketTest, HeldBuffersNeverStopTheReactorAndReceivingGoesOn) {
   user.keep = false;
   run_until([&] { return user.received.size() == written; });
   EXPECT_EQ(user.received.size(), written);
+}
+
+// A turn may bring more than the 256 buffers of the ring hold: the rest is received in the next turn, not by a timer.
+TEST_F(SocketTest, RingThatRunsDryWithinATurnDelaysNobody) {
+  constexpr size_t kSockets = 30;
+  const int size = 400 * 1024;
+  const std::string bytes(size, 'x');
+  std::vector<base::Fd> peers;
+  std::vector<User> users(kSockets);
+  std::vector<std::unique_ptr<Socket>> sockets;
+  for (size_t i = 0; i < kSockets; ++i) {
+    int pair[2];
+    ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
+    peers.emplace_back(pair[1]);
+    const int buffer = 2 * size;
+    ASSERT_EQ(setsockopt(pair[1], SOL_SOCKET, SO_SNDBUFFORCE, &buffer, sizeof buffer), 0);
+    sockets.push_back(std::make_unique<Socket>(*reactor, base::Fd(pair[0])));
+    sockets.back()->set_events(users[i]);
+    sockets.back()->receive();
+  }
+  reactor->turn(milliseconds(0));
+  for (const base::Fd& other : peers) {
+    ASSERT_EQ(write(other.get(), bytes.data(), bytes.size()), static_cast<ssize_t>(bytes.size()));
+  }
+  const auto all = [&](auto what) { return std::all_of(users.begin(), users.end(), what); };
+  const auto arrived = [&] { return all([&](const User& u) { return u.received.size() == bytes.size(); }); };
+  for (int turn = 0; turn < 500 && !arrived(); ++turn) {
+    reactor->turn(milliseconds(1));
+    EXPECT_EQ(reactor->timers().size(), 0u);
+  }
+  EXPECT_TRUE(arrived());
+  for (auto& each : sockets) each->close();
+  run_until([&] { return all([](const User& u) { return u.closed; }); });
+  EXPECT_TRUE(all([](const User& u) { return u.closed; }));
 }
 
 TEST_F(SocketTest, CloseWithAReceivePendingEndsQuietly) {

@@ -201,6 +201,79 @@ TEST_F(BulkTest, BodyThatWaitsForAConnectionIsHeldBackByItsWindow) {
   EXPECT_EQ(sink.position, up.total);
 }
 
+// Each response fits into its stream's window, so that the backend could send all of every one.
+TEST_F(BulkTest, CompleteResponsesThatAreNotReadStopTheBackendAfterAWindow) {
+  options.limits = {};
+  constexpr size_t kSize = 512 * 1024, kCalls = 24;
+  auto& server = backend([](StreamLog& log) {
+    if (!log.stream || !log.ended || log.heads.empty()) return;
+    log.heads.clear();
+    log.stream->send_headers(to_headers({{":status", "200"}, {"content-type", "application/grpc"}}), false);
+    for (size_t at = 0; at < kSize; at += 64 * 1024) log.stream->send_data(slice_of(pattern.at(at, 64 * 1024)), false);
+    log.stream->send_trailers(to_headers({{"grpc-status", "0"}}));
+  });
+  start();
+  Wire& app = client(small_windows());
+  app.endpoint.consume_at_once = false;
+  const auto finished = [&] {
+    const auto all = server.requests();
+    return static_cast<size_t>(
+        std::count_if(all.begin(), all.end(), [](StreamLog* r) { return r->stream->all_sent(); }));
+  };
+  std::vector<StreamLog*> calls;
+  for (size_t i = 0; i < kCalls; ++i) {
+    calls.push_back(&app.call(http2::testing::grpc_request(), true));
+    until([&] { return finished() == i + 1; }, finished() == i ? 100ms : 1ms);
+  }
+  ASSERT_TRUE(until([&] { return server.request_count() == kCalls; }));
+  EXPECT_LE(finished() * kSize, options.limits.connection_window);
+
+  std::vector<Sink> sinks(kCalls);
+  ASSERT_TRUE(until([&] {
+    for (size_t i = 0; i < kCalls; ++i) {
+      calls[i]->stream->consume(calls[i]->body.size());
+      sinks[i].take(*calls[i]);
+    }
+    return std::all_of(calls.begin(), calls.end(), [](StreamLog* c) { return c->ended; });
+  }));
+  for (const Sink& sink : sinks) {
+    EXPECT_TRUE(sink.intact);
+    EXPECT_EQ(sink.position, kSize);
+  }
+  EXPECT_EQ(finished(), kCalls);
+  EXPECT_TRUE(recorded_becomes("200 grpc 0 - x" + std::to_string(kCalls)));
+}
+
+// The bytes of a complete response are on their way when its backend goes away.
+TEST_F(BulkTest, CompleteResponseOutlivesItsBackend) {
+  constexpr size_t kSize = 120 * 1024;
+  auto& server = backend([](StreamLog& log) {
+    if (!log.stream || !log.ended || log.heads.empty()) return;
+    log.heads.clear();
+    log.stream->send_headers(to_headers({{":status", "200"}, {"content-type", "application/grpc"}}), false);
+    log.stream->send_data(slice_of(pattern.at(0, kSize)), false);
+    log.stream->send_trailers(to_headers({{"grpc-status", "0"}}));
+  });
+  start();
+  Wire& app = client(small_windows());
+  app.endpoint.consume_at_once = false;
+  StreamLog& call = app.call(http2::testing::grpc_request(), true);
+  ASSERT_TRUE(until([&] { return server.request_count() == 1 && server.only_request()->stream->all_sent(); }));
+  settle(20ms);
+  server.die();
+  ASSERT_TRUE(until([&] { return stats().upstream_connections.value() == 0; }));
+  Sink sink;
+  ASSERT_TRUE(until([&] {
+    call.stream->consume(call.body.size());
+    sink.take(call);
+    return call.ended;
+  }));
+  EXPECT_TRUE(sink.intact);
+  EXPECT_EQ(sink.position, kSize);
+  EXPECT_EQ(grpc_status(call), 0);
+  EXPECT_TRUE(recorded_becomes("200 grpc 0 - x1"));
+}
+
 // All receive buffers would be held by bodies that wait for WINDOW_UPDATEs, which could then not be received.
 TEST_F(BulkTest, SlowClientsDoNotTakeTheBuffersFromOthers) {
   options.limits = {};
