@@ -6,6 +6,7 @@
 namespace weir::http {
 
 void Headers::add(std::string_view name, std::string_view value, bool sensitive) {
+  identity_ = 0;
   const size_t size = name.size() + value.size();
   if (arena_.capacity() - arena_.size() < size) {
     // The views may point into the arena that grows now.
@@ -24,6 +25,7 @@ void Headers::add(std::string_view name, std::string_view value, bool sensitive)
 }
 
 void Headers::set(std::string_view name, std::string_view value) {
+  identity_ = 0;
   for (size_t i = 0; i < fields_.size(); ++i) {
     if (view(fields_[i]).name != name) continue;
     if (Entry& e = fields_[i]; value.size() <= e.value_size) {
@@ -45,6 +47,7 @@ void Headers::set(std::string_view name, std::string_view value) {
 }
 
 size_t Headers::remove(std::string_view name) {
+  identity_ = 0;
   const auto gone =
       std::remove_if(fields_.begin(), fields_.end(), [&](const Entry& e) { return view(e).name == name; });
   const auto count = static_cast<size_t>(fields_.end() - gone);

@@ -24,6 +24,7 @@ class Headers {
   class Iterator;
 
   void clear() {
+    identity_ = 0;
     arena_.clear();
     fields_.clear();
   }
@@ -35,6 +36,9 @@ class Headers {
 
   size_t size() const { return fields_.size(); }
   bool empty() const { return fields_.empty(); }
+  // Lists with the same identity have the same fields; 0: nothing is known. Copies keep it, a change clears it.
+  uint64_t identity() const { return identity_; }
+  void set_identity(uint64_t identity) { identity_ = identity; }
   // Memory in use for names and values, those of removed fields included.
   size_t bytes() const { return arena_.size(); }
   // Views stay valid until the list is changed.
@@ -61,6 +65,7 @@ class Headers {
 
   std::string arena_;
   std::vector<Entry> fields_;
+  uint64_t identity_ = 0;
 };
 
 class Headers::Iterator {

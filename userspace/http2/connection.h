@@ -191,6 +191,9 @@ class Connection {
 
   // messages.cpp: whole header blocks to messages.
   void end_block(Bytes block);
+  template <class Head>
+  const char* checked(std::optional<Head> HeaderMemo::Section::*kept, const char* (*check)(const http::Headers&, Head&),
+                      Head& head);
   void begin_request(const Block& block, HpackDecoder::Outcome outcome);
   void accept_request(const Block& block, const RequestHead& head);
   void continue_message(Stream& stream, const Block& block, HpackDecoder::Outcome outcome);

@@ -75,7 +75,8 @@ bool varies_per_call(std::string_view name) {
   }
 }
 
-HpackEncoder::HpackEncoder(uint32_t max_table_size) {
+HpackEncoder::HpackEncoder(uint32_t max_table_size) : memo_(HeaderMemo::of_this_thread()) {
+  if (max_table_size != kDefaultTableSize) table_ = memo_.unique_table();
   nghttp2_hd_deflater* deflater = nullptr;
   if (nghttp2_hd_deflate_new2(&deflater, max_table_size, pooled_memory()) != 0) throw std::bad_alloc();
   deflater_.reset(deflater);
@@ -83,9 +84,13 @@ HpackEncoder::HpackEncoder(uint32_t max_table_size) {
 
 void HpackEncoder::set_peer_table_size(uint32_t size) {
   if (nghttp2_hd_deflate_change_table_size(deflater_.get(), size) != 0) throw std::bad_alloc();
+  table_ = memo_.unique_table();  // the next block has to tell the peer
 }
 
 size_t HpackEncoder::prepare(const http::Headers& headers) {
+  known_ = memo_.encoded(table_, headers.identity());
+  if (!known_.empty()) return known_.size();
+  identity_ = headers.identity();
   fields_.clear();
   for (const http::Field field : headers) {
     const bool never_indexed = field.sensitive || varies_per_call(field.name);
@@ -97,13 +102,18 @@ size_t HpackEncoder::prepare(const http::Headers& headers) {
 }
 
 size_t HpackEncoder::encode(uint8_t* out, size_t size) {
+  if (!known_.empty()) {
+    std::memcpy(out, known_.data(), known_.size());
+    return known_.size();
+  }
   const ssize_t used = nghttp2_hd_deflate_hd(deflater_.get(), out, size, fields_.data(), fields_.size());
   // With the room that prepare() asked for, it fails only for lack of memory.
   if (used < 0) throw std::bad_alloc();
+  table_ = memo_.learn_encoded(table_, identity_, {out, static_cast<size_t>(used)}, table_changes_);
   return static_cast<size_t>(used);
 }
 
-HpackDecoder::HpackDecoder(uint32_t table_size) {
+HpackDecoder::HpackDecoder(uint32_t table_size) : memo_(HeaderMemo::of_this_thread()) {
   nghttp2_hd_inflater* inflater = nullptr;
   if (nghttp2_hd_inflate_new2(&inflater, pooled_memory()) != 0) throw std::bad_alloc();
   inflater_.reset(inflater);
@@ -113,9 +123,17 @@ HpackDecoder::HpackDecoder(uint32_t table_size) {
 
 void HpackDecoder::set_table_size(uint32_t size) {
   if (nghttp2_hd_inflate_change_table_size(inflater_.get(), size) != 0) throw std::bad_alloc();
+  table_ = memo_.unique_table();
 }
 
 HpackDecoder::Outcome HpackDecoder::decode(Bytes block, const HeaderListLimits& limits, http::Headers& out) {
+  out.clear();
+  section_ = memo_.decoded(table_, block);
+  if (section_ && section_->size <= limits.max_size && section_->headers.size() <= limits.max_fields) {
+    out = section_->headers;
+    return Outcome::ok;
+  }
+  section_ = nullptr;
   uint64_t size = 0;
   uint32_t count = 0;
   bool fits = true;
@@ -140,6 +158,7 @@ HpackDecoder::Outcome HpackDecoder::decode(Bytes block, const HeaderListLimits& 
     if (used == 0 && !(flags & NGHTTP2_HD_INFLATE_EMIT)) return Outcome::broken;
   }
   nghttp2_hd_inflate_end_headers(inflater_.get());
+  table_ = fits ? memo_.learn_decoded(table_, block, out, table_changes_) : memo_.unique_table();
   return fits ? Outcome::ok : Outcome::too_large;
 }
 

@@ -13,7 +13,6 @@ constexpr size_t kKeptHeaders = 8192;
 void Connection::end_block(Bytes bytes) {
   const Block block = std::exchange(block_, Block());
   if (headers_.bytes() > kKeptHeaders) headers_ = http::Headers();
-  headers_.clear();
   const auto outcome =
       decoder_.decode(bytes, HeaderListLimits{limits_.max_header_list_size, limits_.max_header_fields}, headers_);
   if (outcome == HpackDecoder::Outcome::broken) {
@@ -22,6 +21,20 @@ void Connection::end_block(Bytes bytes) {
   if (Stream* stream = table_.find(block.stream_id)) return continue_message(*stream, block, outcome);
   if (idle(block.stream_id)) return begin_request(block, outcome);
   late_frame(block.stream_id);
+}
+
+// check_request() or check_response(), whose answer the memo keeps.
+template <class Head>
+const char* Connection::checked(std::optional<Head> HeaderMemo::Section::*kept,
+                                const char* (*check)(const http::Headers&, Head&), Head& head) {
+  HeaderMemo::Section* const section = decoder_.section();
+  if (section && section->*kept) {
+    head = *(section->*kept);
+    return nullptr;
+  }
+  const char* const wrong = check(headers_, head);
+  if (section && !wrong) section->*kept = head;
+  return wrong;
 }
 
 void Connection::begin_request(const Block& block, HpackDecoder::Outcome outcome) {
@@ -43,7 +56,7 @@ void Connection::begin_request(const Block& block, HpackDecoder::Outcome outcome
   highest_processed_ = id;
   if (outcome == HpackDecoder::Outcome::too_large) return answer(id, "431", block.end_stream);
   RequestHead head;
-  if (const char* wrong = check_request(headers_, head)) {
+  if (const char* wrong = checked(&HeaderMemo::Section::request, check_request, head)) {
     return fail(StreamError{id, ErrorCode::protocol_error, wrong});
   }
   if (head.connect) return answer(id, "501", block.end_stream);
@@ -82,7 +95,7 @@ void Connection::continue_message(Stream& stream, const Block& block, HpackDecod
 
 void Connection::take_response(Stream& stream, const Block& block) {
   ResponseHead head;
-  const char* wrong = check_response(headers_, head);
+  const char* wrong = checked(&HeaderMemo::Section::response, check_response, head);
   const bool informational = head.status < 200;
   if (!wrong && informational && block.end_stream) wrong = "informational response with END_STREAM";
   const bool no_body = stream.body_forbidden_ || head.status == 204 || head.status == 304;
@@ -98,7 +111,9 @@ void Connection::take_response(Stream& stream, const Block& block) {
 }
 
 void Connection::take_trailers(Stream& stream, const Block& block) {
-  const char* wrong = check_trailers(headers_);
+  HeaderMemo::Section* const section = decoder_.section();
+  const char* wrong = section && section->trailers ? nullptr : check_trailers(headers_);
+  if (section && !wrong) section->trailers = true;
   if (!block.end_stream) wrong = "a second header section without END_STREAM";
   if (stream.body_left_.value_or(0) != 0) wrong = "the body's size is not its content-length";
   if (wrong) return fail(StreamError{block.stream_id, ErrorCode::protocol_error, wrong});
