@@ -30,6 +30,12 @@ void add_node_flags(CLI::App& app, Flags& flags) {
       ->envname("WEIR_WORKERS")
       ->check(CLI::Range(1, 64))
       ->capture_default_str();
+  app.add_option("--linger", flags.linger_us,
+                 "How long a worker that is busy with many connections waits for more before its next turn "
+                 "(microseconds; Linux 6.12 and newer; 0: never)")
+      ->envname("WEIR_LINGER")
+      ->check(CLI::Range(0, 10'000))
+      ->capture_default_str();
   app.add_option("--bpf-dir", flags.node.bpf_dir, "Folder of bpffs for pinned maps and links")
       ->envname("WEIR_BPF_DIR")
       ->capture_default_str();

@@ -78,6 +78,7 @@ int run_node(Flags flags) {
   for (uint32_t i = 0; i < flags.node.workers; ++i)
     recorders.push_back(std::make_unique<telemetry::Recorder>(**access_log));
 
+  flags.node.linger = std::chrono::microseconds(flags.linger_us);
   flags.node.drain_timeout = std::chrono::milliseconds(flags.drain_timeout_ms);
   auto node = control::Node::start(flags.node, recorders);
   if (!node) return fail(node.error());

@@ -32,6 +32,7 @@ struct NodeOptions {
   uint32_t workers = 1;
   base::Duration drain_timeout = std::chrono::minutes(10);
   http2::Limits limits;
+  base::Duration linger = std::chrono::microseconds(100);  // see io::Reactor::Options
 };
 
 // What other threads may know; a consistent copy, replaced as a whole.

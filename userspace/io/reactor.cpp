@@ -14,6 +14,18 @@ namespace {
 constexpr uint32_t kCompletionsPerTurn = 512;  // then sends and timers get their turn
 // How long the completion of a send may go unseen when nothing else happens.
 constexpr base::Duration kPatience = std::chrono::milliseconds(1);
+// How many completions end a lingering wait at once.
+constexpr uint32_t kLingerBatch = 256;
+
+// Linux 6.12's form of the argument of io_uring_enter, which liburing 2.3 does not know.
+struct WaitArgument {
+  uint64_t sigmask = 0;
+  uint32_t sigmask_size = 0;
+  uint32_t min_wait_us = 0;
+  uint64_t timeout = 0;
+};
+static_assert(sizeof(WaitArgument) == sizeof(io_uring_getevents_arg));
+constexpr uint32_t kFeatureMinWait = 1u << 15;  // IORING_FEAT_MIN_TIMEOUT
 
 base::Error ring_error(int code) {
   base::Error error = base::system_error("io_uring_setup", code);
@@ -55,6 +67,7 @@ base::Result<std::unique_ptr<Reactor>> Reactor::create(const Options& options) {
   if (const int error = io_uring_queue_init_params(options.entries, &reactor->ring_, &parameters); error != 0)
     return ring_error(-error);
   reactor->ring_open_ = true;
+  if (parameters.features & kFeatureMinWait) reactor->linger_ = options.linger;
   io_uring_ring_dontfork(&reactor->ring_);
   try {
     reactor->buffers_ = std::make_unique<ReceiveBuffers>(reactor->ring_, options.max_receive_buffers);
@@ -115,13 +128,13 @@ void Reactor::turn(base::Duration max_wait) {
   base::Duration wait = std::max(base::Duration(0), std::min(max_wait, until_timer));
   // A send that turns out to be short has to be gone on with.
   if (inline_completions_ > 0) wait = std::min(wait, kPatience);
-  __kernel_timespec timeout{wait.count() / 1'000'000'000, wait.count() % 1'000'000'000};
-  io_uring_cqe* first = nullptr;
   // Sends complete while they are submitted: wait for one completion beyond theirs, or
   // each turn would return at once with nothing new and cost a second system call.
-  const unsigned wanted = std::min(inline_completions_ + 1, ring_.cq.ring_entries / 2);
-  io_uring_submit_and_wait_timeout(&ring_, &first, wanted, &timeout, nullptr);
+  const bool linger = lingers() && wait >= linger_;
+  const unsigned wanted = std::min(inline_completions_ + (linger ? kLingerBatch : 1), ring_.cq.ring_entries / 2);
+  submit_and_wait(wanted, wait, linger ? linger_ : base::Duration::zero());
   inline_completions_ = 0;
+  sockets_heard_ = 0;
   staged_used_ = 0;
   now_ = base::MonotonicClock::now();
 
@@ -132,15 +145,43 @@ void Reactor::turn(base::Duration max_wait) {
     auto* operation = static_cast<Operation*>(io_uring_cqe_get_data(cqe));
     ++seen;
     if (operation) {
+      if ((cqe->flags & IORING_CQE_F_BUFFER) && operation->received_in_ != static_cast<uint32_t>(turns_)) {
+        operation->received_in_ = static_cast<uint32_t>(turns_);
+        ++sockets_heard_;
+      }
       operation->pending_ = (cqe->flags & IORING_CQE_F_MORE) != 0;
       operation->completed(cqe->res, cqe->flags);
     }
-    if (seen == kCompletionsPerTurn) break;
+    if (seen == kCompletionsPerTurn) {
+      sockets_heard_ = 0;
+      break;
+    }
   }
   io_uring_cq_advance(&ring_, seen);
   buffers_->restock();
   timers_.advance(now_);
   run_posted();
+}
+
+// With `linger`, returns after it if anything has come, and before it only for `wanted` completions.
+void Reactor::submit_and_wait(unsigned wanted, base::Duration wait, base::Duration linger) {
+  __kernel_timespec timeout{wait.count() / 1'000'000'000, wait.count() % 1'000'000'000};
+  io_uring_cqe* first = nullptr;
+  if (linger == base::Duration::zero()) {
+    io_uring_submit_and_wait_timeout(&ring_, &first, wanted, &timeout, nullptr);
+    return;
+  }
+  io_uring_sq& queue = ring_.sq;
+  const unsigned prepared = queue.sqe_tail - queue.sqe_head;
+  unsigned tail = *queue.ktail;
+  for (; queue.sqe_head != queue.sqe_tail; ++queue.sqe_head, ++tail)
+    queue.array[tail & queue.ring_mask] = queue.sqe_head & queue.ring_mask;
+  io_uring_smp_store_release(queue.ktail, tail);
+  WaitArgument argument;
+  argument.min_wait_us = static_cast<uint32_t>(std::chrono::duration_cast<std::chrono::microseconds>(linger).count());
+  argument.timeout = reinterpret_cast<uintptr_t>(&timeout);
+  io_uring_enter2(static_cast<unsigned>(ring_.ring_fd), prepared, wanted, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG,
+                  reinterpret_cast<sigset_t*>(&argument), sizeof argument);
 }
 
 void Reactor::post(std::function<void()> task) {
