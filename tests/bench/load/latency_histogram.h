@@ -27,7 +27,7 @@ class LatencyHistogram {
     uint64_t seen = 0;
     for (size_t i = 0; i < counts_.size(); i++) {
       seen += counts_[i];
-      if (seen > wanted) return std::min(upper(i), max_);
+      if (seen > wanted) return i + 1 == counts_.size() ? max_ : std::min(upper(i), max_);
     }
     return max_;
   }
