@@ -137,10 +137,8 @@ def verdicts(rows: list[dict], memory=()) -> list[tuple[str, str]]:
     for goal in matrix.GOALS:
         name = f"{goal.proxy}'s {goal.metric} at {goal.shape}, {goal.payload}: at most {goal.limit:.2f} of {goal.beside}'s"
         result.append((name, _verdict(ratio(rows, goal), goal.limit)))
-    measured = {r["shape"]: r["cpu_us_per_rpc"]["median"] for r in rows if r["proxy"] == "weir"}
-    few, many = (measured.get(matrix.growth_shape(n)) for n in (matrix.GROWTH[0], matrix.GROWTH[-1]))
     name = f"weir's cpu with {matrix.GROWTH[-1]} endpoints: at most {matrix.GROWTH_LIMIT:.2f} of that with {matrix.GROWTH[0]}"
-    result.append((name, _verdict(many / few if few and many else None, matrix.GROWTH_LIMIT)))
+    result.append((name, _verdict(growth(rows), matrix.GROWTH_LIMIT)))
     for what, limit in matrix.MEMORY_LIMITS.items():
         bytes_each = next((m["bytes"] for m in memory if m["proxy"] == "weir" and m["what"] == what), None)
         result.append((f"weir's bytes per {what}: at most {limit}", _verdict(bytes_each, limit)))
@@ -169,26 +167,56 @@ def _verdict(value: float | None, limit: float) -> str:
 
 
 def markdown(rows: list[dict], meta: dict) -> str:
-    """The README's table: CPU per RPC of each proxy as a part of HAProxy's, by shape."""
+    """The README's tables: CPU per RPC of each proxy beside HAProxy's, and what must stand beside weir's figures."""
     proxies = [p for p in dict.fromkeys(r["proxy"] for r in rows) if p not in ("direct", "haproxy")]
     cells = {(r["proxy"], r["shape"], r["payload"]): r for r in rows}
-    lines = [
-        f"`{meta['command']}` on {meta['date']}, {meta['machine']}, {meta['rounds']} rounds. CPU per RPC of the proxy: HAProxy's in",
-        "microseconds, the others' as parts of it in the same round (median, range).",
-        "",
-        "| calls (connections x streams) | haproxy, us | " + " | ".join(proxies) + " |",
-        "| --- " * (2 + len(proxies)) + "|",
-    ]
-    for shape, payload in dict.fromkeys((r["shape"], r["payload"]) for r in by_shape(rows) if r["proxy"] == "haproxy"):
+    calls = list(dict.fromkeys((r["shape"], r["payload"]) for r in by_shape(rows) if r["proxy"] == "haproxy"))
+    cpu, whole = [], []
+    for shape, payload in calls:
         base = cells["haproxy", shape, payload]["cpu_us_per_rpc"]
-        line = [f"{shape}, {payload}", f"{base['median']:.1f} ({base['min']:.1f}-{base['max']:.1f})"]
-        for proxy in proxies:
-            ratio = cells.get((proxy, shape, payload), {}).get("cpu_to_haproxy")
-            line.append(f"{ratio['median']:.2f} ({ratio['min']:.2f}-{ratio['max']:.2f})" if ratio else "")
-        lines.append("| " + " | ".join(line) + " |")
-    for entry in meta.get("memory", []):
-        lines.append(f"\n{entry['proxy']}: {entry['bytes'] / 1024:.1f} KiB per {entry['what']}.")
-    return "\n".join(lines)
+        parts = [_part(cells.get((proxy, shape, payload)), "cpu_to_haproxy") for proxy in proxies]
+        cpu.append([f"{shape}, {payload}", f"{base['median']:.1f} ({base['min']:.1f}-{base['max']:.1f})", *parts])
+        if weir := cells.get(("weir", shape, payload)):
+            shares = " ".join(f"{share:.2f}" for share in weir["shares"])
+            whole.append([f"{shape}, {payload}", _part(weir, "system_to_haproxy"), _part(weir, "p99_to_haproxy"),
+                          _median(weir, "rps", ".0f"), str(weir["errors"]), shares])  # fmt: skip
+    return "\n".join([
+        f"`{meta['command']}` on {meta['date']}, {meta['machine']}, {meta['rounds']} rounds. Connections x streams, payload; CPU per RPC of",
+        "HAProxy in microseconds, of the others as parts of HAProxy's in the same round: median (range).",
+        "",
+        *_grid(["calls", "haproxy, us", *proxies], cpu),
+        "",
+        "weir beside HAProxy: CPU of the whole system, p99 latency; calls a second, errors, the backends' shares.",
+        "",
+        *_grid(["calls", "system", "p99", "RPC/s", "errors", "shares"], whole),
+        *_facts(rows, meta),
+    ])  # fmt: skip
+
+
+def _part(row: dict | None, name: str) -> str:
+    part = row and row[name]
+    return f"{part['median']:.2f} ({part['min']:.2f}-{part['max']:.2f})" if part else ""
+
+
+def _grid(headings: list[str], lines: list[list[str]]) -> list[str]:
+    return ["| " + " | ".join(cells) + " |" for cells in (headings, ["---"] * len(headings), *lines)]
+
+
+def _facts(rows: list[dict], meta: dict) -> list[str]:
+    facts = [f"{m['proxy']}: {m['bytes'] / 1024:.1f} KiB per {m['what']}." for m in meta["memory"]]
+    if value := growth(rows):
+        facts.append(f"weir's CPU per RPC with {matrix.GROWTH[-1]} endpoints: {value:.2f} of that with {matrix.GROWTH[0]}.")
+    if by_h2load := meta.get("second_opinion"):
+        parts = ", ".join(f"{part:.2f} at {shape}" for shape, part in by_h2load.items())
+        facts.append(f"The same by h2load, weir beside HAProxy: {parts}.")
+    return ["", *(f"- {fact}" for fact in facts)] if facts else []
+
+
+def growth(rows: list[dict]) -> float | None:
+    """weir's CPU per RPC with the most endpoints as a part of that with the fewest."""
+    measured = {r["shape"]: r["cpu_us_per_rpc"]["median"] for r in rows if r["proxy"] == "weir"}
+    few, many = (measured.get(matrix.growth_shape(n)) for n in (matrix.GROWTH[0], matrix.GROWTH[-1]))
+    return many / few if few and many else None
 
 
 def replace_section(text: str, section: str) -> str:

@@ -14,7 +14,8 @@ from bench import matrix, report  # noqa: E402
 from bench.load import sample  # noqa: E402
 
 META = {"date": "2026-01-31", "machine": "2 cores", "command": "make bench", "rounds": 3, "missing": {},
-        "memory": [{"proxy": "weir", "what": "idle connection", "count": 5000, "bytes": 6144}]}  # fmt: skip
+        "memory": [{"proxy": "weir", "what": "idle connection", "count": 5000, "bytes": 6144}],
+        "second_opinion": {"1x1": 0.46}}  # fmt: skip
 
 
 def one(round=1, proxy="weir", shape="1x1", payload="tiny", cpu=10.0, **more):
@@ -115,7 +116,8 @@ def test_tables_name_every_row():
         ["1x1", "tiny", "weir"], ["1x1", "tiny", "haproxy"], ["1x100", "tiny", "weir"], ["1x100", "tiny", "haproxy"],
     ]  # fmt: skip
     text = report.markdown(rows, META)
-    for words in ("2026-01-31", "2 cores", "`make bench`", "| 1x1, tiny | 10.0 (10.0-10.0) | 0.50 (0.50-0.50) |", "weir: 6.0 KiB per idle"):
+    for words in ("2026-01-31", "2 cores", "`make bench`", "| 1x1, tiny | 10.0 (10.0-10.0) | 0.50 (0.50-0.50) |", "weir: 6.0 KiB per idle",
+                  "| 1x100, tiny | 0.50 (0.50-0.50) | 0.50 (0.50-0.50) | 1000 | 0 | 0.50 0.25 0.25 |", "0.46 at 1x1"):  # fmt: skip
         assert words in text
 
 
