@@ -18,8 +18,6 @@ def arguments(bed: Testbed, proxy, shape: matrix.Shape) -> list[str]:
 
 def start(bed: Testbed, argv: list, **options) -> subprocess.Popen:
     """rpc_load starts outside the pods, in the lab's cgroup, and enters them by itself."""
-
-
     log = bed.lab.folder / "logs" / "load.log"
     command = [str(tool("rpc_load")), *map(str, argv), "--cgroup", str(bed.lab.cgroup)]
     return processes.spawn(command, cgroup=bed.lab.cgroup / "node", log=log, stdout=subprocess.PIPE, text=True, **options)
@@ -33,7 +31,8 @@ def run(bed: Testbed, argv: list, timeout=90.0) -> dict:
         process.kill()
         process.wait(5)
     if process.returncode != 0:
-        raise RuntimeError(f"rpc_load {' '.join(map(str, argv))}: {(bed.lab.folder / 'logs' / 'load.log').read_text()[-500:]}")
+        said = (bed.lab.folder / "logs" / "load.log").read_text()[-500:]
+        raise RuntimeError(f"rpc_load {' '.join(map(str, argv))}: {said}")
     return json.loads(output)
 
 

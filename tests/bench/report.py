@@ -111,7 +111,10 @@ def _cells(row: dict) -> list[str]:
     ]
 
 
-HEADINGS = ["shape", "payload", "proxy", "CPU us/RPC (range)", "/haproxy", "system us", "RPC/s", "p99 us", "segments", "errors", "shares"]  # fmt: skip
+HEADINGS = (
+    ["shape", "payload", "proxy", "CPU us/RPC (range)", "/haproxy", "system us", "RPC/s"]
+    + ["p99 us", "segments", "errors", "shares"]
+)  # fmt: skip
 
 
 def by_shape(rows: list[dict]) -> list[dict]:
@@ -181,8 +184,9 @@ def markdown(rows: list[dict], meta: dict) -> str:
             whole.append([f"{shape}, {payload}", _part(weir, "system_to_haproxy"), _part(weir, "p99_to_haproxy"),
                           _median(weir, "rps", ".0f"), str(weir["errors"]), shares])  # fmt: skip
     return "\n".join([
-        f"`{meta['command']}` on {meta['date']}, {meta['machine']}, {meta['rounds']} rounds. Connections x streams, payload; CPU per RPC of",
-        "HAProxy in microseconds, of the others as parts of HAProxy's in the same round: median (range).",
+        f"`{meta['command']}` on {meta['date']}, {meta['machine']}, {meta['rounds']} rounds.",
+        "Connections x streams, payload; CPU per RPC of HAProxy in microseconds, of the others as parts of HAProxy's in the same",
+        "round: median (range).",
         "",
         *_grid(["calls", "haproxy, us", *proxies], cpu),
         "",

@@ -88,8 +88,6 @@ class Testbed:
 
     @staticmethod
     def _ip(netns: str, arguments: str) -> None:
-
-
         processes.run(["ip", *arguments.split()], netns=netns)
 
 

@@ -116,8 +116,13 @@ def test_tables_name_every_row():
         ["1x1", "tiny", "weir"], ["1x1", "tiny", "haproxy"], ["1x100", "tiny", "weir"], ["1x100", "tiny", "haproxy"],
     ]  # fmt: skip
     text = report.markdown(rows, META)
-    for words in ("2026-01-31", "2 cores", "`make bench`", "| 1x1, tiny | 10.0 (10.0-10.0) | 0.50 (0.50-0.50) |", "weir: 6.0 KiB per idle",
-                  "| 1x100, tiny | 0.50 (0.50-0.50) | 0.50 (0.50-0.50) | 1000 | 0 | 0.50 0.25 0.25 |", "0.46 at 1x1"):  # fmt: skip
+    for words in [
+        "`make bench` on 2026-01-31, 2 cores, 3 rounds.",
+        "| 1x1, tiny | 10.0 (10.0-10.0) | 0.50 (0.50-0.50) |",
+        "| 1x100, tiny | 0.50 (0.50-0.50) | 0.50 (0.50-0.50) | 1000 | 0 | 0.50 0.25 0.25 |",
+        "weir: 6.0 KiB per idle connection.",
+        "0.46 at 1x1",
+    ]:
         assert words in text
 
 
