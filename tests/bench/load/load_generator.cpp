@@ -40,7 +40,7 @@ class Load : public CallEvents {
     connect();
     const uint64_t start = now_ns();
     begin_ = start + static_cast<uint64_t>(options_.warm_up * 1e9);
-    end_ = begin_ + static_cast<uint64_t>(options_.duration * 1e9);
+    end_ = UINT64_MAX;
     due_ = start;
     if (options_.rate == 0) fill();
     while (phase_ != Phase::done && alive_ > 0) turn();
@@ -76,8 +76,10 @@ class Load : public CallEvents {
     const uint64_t now = now_ns();
     if (phase_ == Phase::warm_up && now >= begin_) {
       if (window_begins_ != nullptr) window_begins_();
-      window_start_ = now_ns();
       before_ = sampler_.now();
+      window_start_ = now_ns();
+      // From here: sampling may take long where the core is shared, and the window is to be whole.
+      end_ = window_start_ + static_cast<uint64_t>(options_.duration * 1e9);
       phase_ = Phase::window;
     } else if (phase_ == Phase::window && now >= end_) {
       result_.cpu = sampler_.now() - before_;
