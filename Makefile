@@ -18,7 +18,7 @@ export CCACHE_BASEDIR := $(CURDIR)
 export CCACHE_NOHASHDIR := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build bench demo demo-down test suites unit asan tsan bpf-test tools-test integration conformance fuzz \
+.PHONY: help setup build bench bench-tools demo demo-down test suites unit asan tsan bpf-test tools-test integration conformance fuzz \
         format check check-layers clean
 
 help: ## List the targets
@@ -34,7 +34,10 @@ build/%/CMakeCache.txt: CMakePresets.json
 	@cmake --preset $* >/dev/null
 	@touch $@
 
-bench: build ## CPU per RPC beside HAProxy's (QUICK=1: under three minutes)
+bench-tools: build/release/CMakeCache.txt
+	@cmake --build --preset release --parallel $(JOBS) --target rpc_load rpc_backend
+
+bench: build bench-tools ## CPU per RPC beside HAProxy's, nginx's and Envoy's (QUICK=1: under three minutes)
 	@tests/bench/bench $(if $(QUICK),--quick)
 
 demo: build ## Show the main job on this machine (KEEP=1 leaves it running)
@@ -71,7 +74,7 @@ bpf-test: build/release/CMakeCache.txt ## BPF programs, by real connect() calls 
 tools-test: ## Tests of the tools themselves (setup, check_layers, manifests)
 	@tools/suite tools -- $(PYTEST) tests/tools --junitxml build/reports/tools.xml $(PYTEST_ARGS)
 
-integration: build ## Tests in the lab, with real agents, servers and clients
+integration: build bench-tools ## Tests in the lab, with real agents, servers and clients
 	@tools/suite integration -- $(PYTEST) tests/integration --junitxml build/reports/integration.xml $(PYTEST_ARGS)
 
 conformance: build ## h2spec and grpc-go's interop suite through the diverted path

@@ -144,7 +144,7 @@ def test_a_removed_pod_leaves_nothing(lab):
     assert not pod.cgroup.exists() and not pod.manifest.exists()
     assert all(process.returncode == -signal.SIGKILL for process in held)
     veths = processes.run(["ip", "-brief", "link"], netns=lab.netns).stdout
-    assert f"{pod._veth}@" not in veths
+    assert f"{pod.veth}@" not in veths
 
 
 def test_a_closed_lab_leaves_nothing():

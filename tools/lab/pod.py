@@ -27,7 +27,7 @@ class Pod:
         self.ip = f"10.244.{index // 250}.{index % 250 + 2}"
         self.ip6 = f"fd00:10:244::{index + 2:x}" if lab.ipv6 else None
         self.cgroup = cgroups.pod_cgroup(lab.cgroup, lab.cgroup_driver, qos, self.uid)
-        self._veth = f"veth{index}"
+        self.veth = f"veth{index}"
         self._container = cgroups.container_cgroup(self.cgroup, lab.cgroup_driver, secrets.token_hex(32))
         self._logs = 0
         self._processes: list[subprocess.Popen] = []
@@ -85,10 +85,10 @@ class Pod:
         other directly, past the node's conntrack, and DNATed connections would not come together."""
         v6 = self.ip6 is not None
         node = [
-            f"link add {self._veth} type veth peer name eth0 netns {self._sandbox.pid}",
-            f"address add 10.244.0.1/32 dev {self._veth}",
-            f"link set {self._veth} up",
-            f"route add {self.ip}/32 dev {self._veth}",
+            f"link add {self.veth} type veth peer name eth0 netns {self._sandbox.pid}",
+            f"address add 10.244.0.1/32 dev {self.veth}",
+            f"link set {self.veth} up",
+            f"route add {self.ip}/32 dev {self.veth}",
         ]
         pod = [
             "link set lo up",
@@ -98,7 +98,7 @@ class Pod:
             f"route add default via 10.244.0.1 dev eth0 src {self.ip}",
         ]
         if v6:
-            node += [f"address add fe80::1/64 dev {self._veth} nodad", f"route add {self.ip6}/128 dev {self._veth}"]
+            node += [f"address add fe80::1/64 dev {self.veth} nodad", f"route add {self.ip6}/128 dev {self.veth}"]
             pod += [f"address add {self.ip6}/128 dev eth0 nodad", "route add default via fe80::1 dev eth0"]
         processes.run(["ip", "-batch", "-"], netns=self.lab.netns, input="\n".join(node) + "\n")
         processes.run(["ip", "-batch", "-"], netns=self.netns, input="\n".join(pod) + "\n")
@@ -197,7 +197,7 @@ class Pod:
     def remove(self) -> None:
         """Ends the pod as kubelet does: processes, network, cgroup, and the manifest last."""
         cgroups.kill(self._container)
-        processes.run(["ip", "link", "delete", self._veth], netns=self.lab.netns)
+        processes.run(["ip", "link", "delete", self.veth], netns=self.lab.netns)
         cgroups.remove(self.cgroup)
         self.reap()
         self.manifest.unlink(missing_ok=True)

@@ -1,0 +1,230 @@
+"""Samples to rows, rows to ratios, tables and verdicts. Pure: nothing here measures or reads a clock."""
+
+import statistics
+from dataclasses import dataclass, field
+
+from . import matrix
+
+BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
+METRICS = {"cpu": "cpu_us_per_rpc", "system": "system_us_per_rpc", "p99": "p99_us"}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One measurement of a proxy: times in microseconds, shares of the backends in parts of 1."""
+
+    round: int
+    proxy: str
+    shape: str
+    payload: str
+    cpu_us: float
+    system_us: float
+    machine_us: float  # from /proc/stat less the idle baseline: with neighbours on the machine, noise
+    rps: float
+    mean_us: float
+    p50_us: float
+    p99_us: float
+    segments: float  # TCP segments per RPC, of all pods and backends
+    errors: dict = field(default_factory=dict)
+    shares: tuple = ()
+
+    def metric(self, name: str) -> float:
+        return {"cpu": self.cpu_us, "system": self.system_us, "p99": self.p99_us}[name]
+
+
+def spread(values) -> dict | None:
+    """Least, median and greatest; None of nothing."""
+    values = list(values)
+    if not values:
+        return None
+    return {"min": round(min(values), 3), "median": round(statistics.median(values), 3), "max": round(max(values), 3)}
+
+
+def ratios(samples, of: tuple, beside: tuple, metric: str) -> list[float]:
+    """The metric of row `of` (proxy, shape, payload) as a part of row `beside`'s, round by round."""
+    rounds = {}
+    for sample in samples:
+        rounds.setdefault((sample.proxy, sample.shape, sample.payload), {})[sample.round] = sample.metric(metric)
+    ours, theirs = rounds.get(of, {}), rounds.get(beside, {})
+    return [ours[n] / theirs[n] for n in sorted(ours) if theirs.get(n)]
+
+
+def rows(samples) -> list[dict]:
+    """bench.json: a row for each proxy, shape and payload, in the order of the first samples."""
+    grouped = {}
+    for sample in samples:
+        grouped.setdefault((sample.proxy, sample.shape, sample.payload), []).append(sample)
+    result = []
+    for (proxy, shape, payload), group in grouped.items():
+        beside = ("haproxy", shape, payload)
+        result.append({
+            "proxy": proxy,
+            "shape": shape,
+            "payload": payload,
+            "cpu_us_per_rpc": spread(s.cpu_us for s in group),
+            "system_us_per_rpc": spread(s.system_us for s in group),
+            "rps": spread(s.rps for s in group),
+            "errors": sum(sum(s.errors.values()) for s in group),
+            "shares": [round(statistics.mean(each), 3) for each in zip(*(s.shares for s in group))],
+            "rounds": len(group),
+            "cpu_to_haproxy": spread(ratios(samples, (proxy, shape, payload), beside, "cpu")),
+            "system_to_haproxy": spread(ratios(samples, (proxy, shape, payload), beside, "system")),
+            "p99_to_haproxy": spread(ratios(samples, (proxy, shape, payload), beside, "p99")),
+            "machine_us_per_rpc": spread(s.machine_us for s in group),
+            "mean_us": spread(s.mean_us for s in group),
+            "p50_us": spread(s.p50_us for s in group),
+            "p99_us": spread(s.p99_us for s in group),
+            "segments_per_rpc": spread(s.segments for s in group),
+            "errors_by_cause": _sum(s.errors for s in group),
+        })  # fmt: skip
+    return result
+
+
+def _sum(tallies) -> dict:
+    total = {}
+    for tally in tallies:
+        for cause, count in tally.items():
+            total[cause] = total.get(cause, 0) + count
+    return total
+
+
+def _median(row: dict, name: str, form: str) -> str:
+    return format(row[name]["median"], form) if row.get(name) else ""
+
+
+def _cells(row: dict) -> list[str]:
+    cpu = row["cpu_us_per_rpc"]
+    span = "" if row["proxy"] == "direct" else f"{cpu['median']:.1f} ({cpu['min']:.1f}-{cpu['max']:.1f})"
+    ratio = "" if row["proxy"] == "direct" else _median(row, "cpu_to_haproxy", ".2f")
+    return [
+        row["shape"],
+        row["payload"],
+        row["proxy"],
+        span,
+        ratio,
+        _median(row, "system_us_per_rpc", ".1f"),
+        _median(row, "rps", ".0f"),
+        _median(row, "p99_us", ".0f"),
+        _median(row, "segments_per_rpc", ".2f"),
+        str(row["errors"]),
+        " ".join(f"{share:.2f}" for share in row["shares"]),
+    ]
+
+
+HEADINGS = (
+    ["shape", "payload", "proxy", "CPU us/RPC (range)", "/haproxy", "system us", "RPC/s"]
+    + ["p99 us", "segments", "errors", "shares"]
+)  # fmt: skip
+
+
+def by_shape(rows: list[dict]) -> list[dict]:
+    """Rows of one shape and payload side by side."""
+    order = {key: i for i, key in reversed(list(enumerate((r["shape"], r["payload"]) for r in rows)))}
+    return sorted(rows, key=lambda r: order[r["shape"], r["payload"]])
+
+
+def table(rows: list[dict]) -> str:
+    """For a terminal."""
+    lines = [HEADINGS] + [_cells(row) for row in by_shape(rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(HEADINGS))]
+    left = {0, 1, 2, 10}
+    return "\n".join(
+        "  ".join(c.ljust(w) if i in left else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths))).rstrip()
+        for line in lines
+    )
+
+
+def verdicts(rows: list[dict], memory=()) -> list[tuple[str, str]]:
+    """(goal, "met: ...", "NOT met: ..." or "not measured") for each goal, from bench.json and the memory of its meta."""
+    result = []
+    for goal in matrix.GOALS:
+        name = f"{goal.proxy}'s {goal.metric} at {goal.shape}, {goal.payload}: at most {goal.limit:.2f} of {goal.beside}'s"
+        result.append((name, _verdict(ratio(rows, goal), goal.limit)))
+    name = f"weir's cpu with {matrix.GROWTH[-1]} endpoints: at most {matrix.GROWTH_LIMIT:.2f} of that with {matrix.GROWTH[0]}"
+    result.append((name, _verdict(growth(rows), matrix.GROWTH_LIMIT)))
+    for what, limit in matrix.MEMORY_LIMITS.items():
+        bytes_each = next((m["bytes"] for m in memory if m["proxy"] == "weir" and m["what"] == what), None)
+        result.append((f"weir's bytes per {what}: at most {limit}", _verdict(bytes_each, limit)))
+    wrong = [f"{r['proxy']} {r['shape']} {r['payload']} ({r['errors']})" for r in rows if r["errors"]]
+    result.append(("no errors anywhere", "met: 0" if not wrong else "NOT met: " + ", ".join(wrong)))
+    return result
+
+
+def ratio(rows: list[dict], goal: matrix.Goal) -> float | None:
+    """Beside HAProxy the median of the rounds' ratios, beside others the ratio of medians; None if a side is missing."""
+    found = {r["proxy"]: r for r in rows if (r["shape"], r["payload"]) == (goal.shape, goal.payload)}
+    ours, theirs = found.get(goal.proxy), found.get(goal.beside)
+    if not ours or not theirs:
+        return None
+    if goal.beside == "haproxy":
+        return ours[f"{goal.metric}_to_haproxy"]["median"] if ours[f"{goal.metric}_to_haproxy"] else None
+    name = METRICS[goal.metric]
+    return ours[name]["median"] / theirs[name]["median"] if theirs[name]["median"] else None
+
+
+def _verdict(value: float | None, limit: float) -> str:
+    if value is None:
+        return "not measured"
+    text = f"{value:.2f}" if value < 100 else f"{value:.0f}"
+    return f"met: {text}" if value <= limit else f"NOT met: {text}"
+
+
+def markdown(rows: list[dict], meta: dict) -> str:
+    """The README's tables: CPU per RPC of each proxy beside HAProxy's, and what must stand beside weir's figures."""
+    proxies = [p for p in dict.fromkeys(r["proxy"] for r in rows) if p not in ("direct", "haproxy")]
+    cells = {(r["proxy"], r["shape"], r["payload"]): r for r in rows}
+    calls = list(dict.fromkeys((r["shape"], r["payload"]) for r in by_shape(rows) if r["proxy"] == "haproxy"))
+    cpu, whole = [], []
+    for shape, payload in calls:
+        base = cells["haproxy", shape, payload]["cpu_us_per_rpc"]
+        parts = [_part(cells.get((proxy, shape, payload)), "cpu_to_haproxy") for proxy in proxies]
+        cpu.append([f"{shape}, {payload}", f"{base['median']:.1f} ({base['min']:.1f}-{base['max']:.1f})", *parts])
+        if weir := cells.get(("weir", shape, payload)):
+            shares = " ".join(f"{share:.2f}" for share in weir["shares"])
+            whole.append([f"{shape}, {payload}", _part(weir, "system_to_haproxy"), _part(weir, "p99_to_haproxy"),
+                          _median(weir, "rps", ".0f"), str(weir["errors"]), shares])  # fmt: skip
+    return "\n".join([
+        f"`{meta['command']}` on {meta['date']}, {meta['machine']}, {meta['rounds']} rounds.",
+        "Connections x streams, payload; CPU per RPC of HAProxy in microseconds, of the others as parts of HAProxy's in the same",
+        "round: median (range).",
+        "",
+        *_grid(["calls", "haproxy, us", *proxies], cpu),
+        "",
+        "weir beside HAProxy: CPU of the whole system, p99 latency; calls a second, errors, the backends' shares.",
+        "",
+        *_grid(["calls", "system", "p99", "RPC/s", "errors", "shares"], whole),
+        *_facts(rows, meta),
+    ])  # fmt: skip
+
+
+def _part(row: dict | None, name: str) -> str:
+    part = row and row[name]
+    return f"{part['median']:.2f} ({part['min']:.2f}-{part['max']:.2f})" if part else ""
+
+
+def _grid(headings: list[str], lines: list[list[str]]) -> list[str]:
+    return ["| " + " | ".join(cells) + " |" for cells in (headings, ["---"] * len(headings), *lines)]
+
+
+def _facts(rows: list[dict], meta: dict) -> list[str]:
+    facts = [f"{m['proxy']}: {m['bytes'] / 1024:.1f} KiB per {m['what']}." for m in meta["memory"]]
+    if value := growth(rows):
+        facts.append(f"weir's CPU per RPC with {matrix.GROWTH[-1]} endpoints: {value:.2f} of that with {matrix.GROWTH[0]}.")
+    if by_h2load := meta.get("second_opinion"):
+        parts = ", ".join(f"{part:.2f} at {shape}" for shape, part in by_h2load.items())
+        facts.append(f"The same by h2load, weir beside HAProxy: {parts}.")
+    return ["", *(f"- {fact}" for fact in facts)] if facts else []
+
+
+def growth(rows: list[dict]) -> float | None:
+    """weir's CPU per RPC with the most endpoints as a part of that with the fewest."""
+    measured = {r["shape"]: r["cpu_us_per_rpc"]["median"] for r in rows if r["proxy"] == "weir"}
+    few, many = (measured.get(matrix.growth_shape(n)) for n in (matrix.GROWTH[0], matrix.GROWTH[-1]))
+    return many / few if few and many else None
+
+
+def replace_section(text: str, section: str) -> str:
+    """The text with `section` between the two markers; ValueError if they are not there, once and in order."""
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+        raise ValueError(f"the text has no section between {BEGIN} and {END}")
+    return text[: text.index(BEGIN) + len(BEGIN)] + "\n" + section + "\n" + text[text.index(END) :]

@@ -1,0 +1,68 @@
+"""The bench runs with every proxy: peers start, calls reach all backends, results have the agreed form."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from lab import state
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+BENCH = REPOSITORY / "tests" / "bench" / "bench"
+
+PEERS = {"direct", "haproxy", "nginx", "envoy", "haproxy-tcp", "weir", "weir-tcp"}
+BALANCES_CALLS = {"haproxy", "nginx", "envoy", "weir"}
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bench")
+    arguments = ["--rounds", "1", "--window", "0.5", "--row", "10x4/varying", "--reports", folder]
+    done = subprocess.run([BENCH, *arguments], capture_output=True, text=True, timeout=110)
+    assert (folder / "bench.json").exists(), done.stderr
+    return json.loads((folder / "bench.json").read_text()), json.loads((folder / "bench-meta.json").read_text())
+
+
+def test_every_proxy_has_its_row(results):
+    rows, meta = results
+    assert PEERS - {row["proxy"] for row in rows} == set(), meta["missing"]
+    assert set(meta["missing"]) <= {"weir-redirect"}
+
+
+def test_rows_have_the_agreed_form(results):
+    for row in results[0]:
+        assert (row["shape"], row["payload"]) == ("10x4", "varying")
+        for name in ("cpu_us_per_rpc", "system_us_per_rpc", "rps"):
+            spread = row[name]
+            assert 0 <= spread["min"] <= spread["median"] <= spread["max"], (row["proxy"], name)
+        assert row["rps"]["min"] > 0
+        # A proxy takes a part of what everything together takes.
+        assert (row["cpu_us_per_rpc"]["median"] > 0) == (row["proxy"] != "direct")
+        assert row["cpu_us_per_rpc"]["median"] < row["system_us_per_rpc"]["median"]
+        assert (row["errors"], row["errors_by_cause"]) == (0, {}), row["proxy"]
+
+
+def test_calls_are_spread_over_the_backends(results):
+    for row in results[0]:
+        assert sum(row["shares"]) == pytest.approx(1, abs=0.01)
+        if row["proxy"] in BALANCES_CALLS:
+            assert min(row["shares"]) > 0.2, row["proxy"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_end_in_the_middle_leaves_nothing(number, tmp_path):
+    bench = subprocess.Popen(
+        [BENCH, "--proxy", "haproxy", "--row", "1x1/tiny", "--window", "30", "--reports", tmp_path],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    name = f"bench{bench.pid}"
+    deadline = time.monotonic() + 30
+    while not list((state.ROOT / name / "logs").glob("load.log")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert (state.ROOT / name / "logs" / "load.log").exists()
+    os.kill(bench.pid, number)
+    assert bench.wait(20) != 0
+    assert not (state.ROOT / name).exists() and not state.cgroup_root(name).exists()

@@ -1,0 +1,146 @@
+"""The bench's report: ratios are of one round, medians are of ratios, and a goal that is not met says so."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPOSITORY / "tests"))
+
+from bench import matrix, report  # noqa: E402
+from bench.load import sample  # noqa: E402
+
+META = {"date": "2026-01-31", "machine": "2 cores", "command": "make bench", "rounds": 3, "missing": {},
+        "memory": [{"proxy": "weir", "what": "idle connection", "count": 5000, "bytes": 6144}],
+        "second_opinion": {"1x1": 0.46}}  # fmt: skip
+
+
+def one(round=1, proxy="weir", shape="1x1", payload="tiny", cpu=10.0, **more):
+    values = {"system_us": cpu * 3, "machine_us": cpu * 3, "rps": 1000.0, "mean_us": 40.0, "p50_us": 39.0, "p99_us": cpu * 9,
+              "segments": 4.0, "shares": (0.5, 0.25, 0.25)}  # fmt: skip
+    return report.Sample(round, proxy, shape, payload, cpu, **{**values, **more})
+
+
+def pair(cpus, beside, **more):
+    """Samples of weir and HAProxy, a round each."""
+    return [one(n, "weir", cpu=c, **more) for n, c in enumerate(cpus, 1)] + [
+        one(n, "haproxy", cpu=c, **more) for n, c in enumerate(beside, 1)
+    ]
+
+
+def test_a_ratio_is_the_median_of_the_rounds_ratios():
+    # The medians alone would say 20/40: the machine was slower in the second round, for both.
+    rows = report.rows(pair([10, 60, 20], [40, 100, 25]))
+    weir = next(r for r in rows if r["proxy"] == "weir")
+    assert weir["cpu_to_haproxy"] == {"min": 0.25, "median": 0.6, "max": 0.8}
+    assert weir["cpu_us_per_rpc"] == {"min": 10, "median": 20, "max": 60}
+
+
+def test_a_round_without_haproxy_has_no_ratio():
+    samples = [s for s in pair([10, 60, 20], [40, 100, 25]) if (s.proxy, s.round) != ("haproxy", 2)]
+    assert next(r for r in report.rows(samples) if r["proxy"] == "weir")["cpu_to_haproxy"]["median"] == 0.525
+    assert report.rows([one()])[0]["cpu_to_haproxy"] is None
+
+
+def test_rows_have_the_agreed_fields():
+    rows = report.rows([one(1, errors={"grpc-status 14": 2}), one(2, shares=(0.3, 0.3, 0.4), errors={"HTTP 503": 1})])
+    assert len(rows) == 1
+    row = rows[0]
+    assert (row["proxy"], row["shape"], row["payload"], row["errors"]) == ("weir", "1x1", "tiny", 3)
+    assert row["errors_by_cause"] == {"grpc-status 14": 2, "HTTP 503": 1}
+    assert row["shares"] == [0.4, 0.275, 0.325]
+    for name in ("cpu_us_per_rpc", "system_us_per_rpc", "rps"):
+        assert set(row[name]) == {"min", "median", "max"}
+
+
+def met(rows, words, memory=()):
+    """The verdict on the one goal whose name has all the words."""
+    (verdict,) = [v for goal, v in report.verdicts(rows, memory) if all(w in goal for w in words.split("|"))]
+    return verdict
+
+
+# name, weir's figures, HAProxy's, words of the goal, begin of its verdict
+VERDICTS = [
+    ("met", dict(cpus=[6.9, 7.0, 7.1], beside=[10, 10, 10]), "cpu at 1x1,", "met: 0.70"),
+    ("not met", dict(cpus=[7.0, 7.1, 7.2], beside=[10, 10, 10]), "cpu at 1x1,", "NOT met: 0.71"),
+    ("other shape", dict(cpus=[1, 1, 1], beside=[10, 10, 10]), "cpu at 1x100, tiny", "not measured"),
+    ("system", dict(cpus=[11, 11, 11], beside=[10, 10, 10]), "system at 1x1,", "NOT met: 1.10"),
+    ("p99", dict(cpus=[11, 9, 9], beside=[10, 10, 10], shape="open 70 %"), "p99 at open 70 %", "met: 0.90"),
+    ("varying", dict(cpus=[5], beside=[10], shape="1x100", payload="varying"), "1x100, varying", "NOT met: 0.50"),
+]
+
+
+@pytest.mark.parametrize("figures,words,expected", [v[1:] for v in VERDICTS], ids=[v[0] for v in VERDICTS])
+def test_verdicts(figures, words, expected):
+    assert met(report.rows(pair(**figures)), words) == expected
+
+
+def test_verdicts_on_growth_memory_and_errors():
+    few, many = (matrix.growth_shape(n) for n in (matrix.GROWTH[0], matrix.GROWTH[-1]))
+    rows = report.rows([one(shape=few, cpu=10), one(shape=many, cpu=11.5)])
+    assert met(rows, "endpoints") == "NOT met: 1.15"
+    assert met(rows, "bytes per idle connection", META["memory"]) == "met: 6144"
+    assert met(rows, "bytes per idle connection") == "not measured"
+    assert met(rows, "no errors") == "met: 0"
+    assert met(report.rows([one(errors={"reset": 1})]), "no errors") == "NOT met: weir 1x1 tiny (1)"
+
+
+def test_beside_the_l4_floor():
+    rows = report.rows([one(proxy=p, shape="10x4", payload="64 KB", cpu=c) for p, c in (("weir", 30), ("haproxy-tcp", 10))])
+    assert met(rows, "64 KB|haproxy-tcp") == "NOT met: 3.00"
+
+
+def test_every_goal_is_a_row_of_the_full_run():
+    assert {(goal.shape, goal.payload) for goal in matrix.GOALS} <= set(matrix.FULL)
+    assert set(matrix.QUICK) <= set(matrix.FULL)
+    assert {shape for shape, _ in matrix.FULL} <= set(matrix.SHAPES)
+    assert {payload for _, payload in matrix.FULL} <= set(matrix.PAYLOADS)
+
+
+def test_a_load_without_calls_is_an_error():
+    nothing = {"completed": 0, "total": 0, "seconds": 1.0, "errors": {}, "backends": [],
+               "cpu_us": {"process": 5, "cgroup": 7, "kernel": 1, "busy": 9},
+               "latency_us": {"mean": 0, "p50": 0, "p99": 0}}  # fmt: skip
+    made = sample(nothing, 1, "weir", "1x1", "tiny", 0, 0.0)
+    assert made.errors == {"no call completed": 1}
+    assert made.shares == (0, 0, 0)
+
+
+def test_tables_name_every_row():
+    rows = report.rows(pair([5, 5], [10, 10]) + pair([2, 2], [4, 4], shape="1x100"))
+    lines = report.table(rows).splitlines()
+    assert [line.split()[:3] for line in lines[1:]] == [
+        ["1x1", "tiny", "weir"], ["1x1", "tiny", "haproxy"], ["1x100", "tiny", "weir"], ["1x100", "tiny", "haproxy"],
+    ]  # fmt: skip
+    text = report.markdown(rows, META)
+    for words in [
+        "`make bench` on 2026-01-31, 2 cores, 3 rounds.",
+        "| 1x1, tiny | 10.0 (10.0-10.0) | 0.50 (0.50-0.50) |",
+        "| 1x100, tiny | 0.50 (0.50-0.50) | 0.50 (0.50-0.50) | 1000 | 0 | 0.50 0.25 0.25 |",
+        "weir: 6.0 KiB per idle connection.",
+        "0.46 at 1x1",
+    ]:
+        assert words in text
+
+
+def test_the_readme_has_a_section_that_can_be_replaced():
+    text = (REPOSITORY / "README.md").read_text()
+    once = report.replace_section(text, "| a |")
+    assert f"{report.BEGIN}\n| a |\n{report.END}" in once
+    assert report.replace_section(once, "| b |") == once.replace("| a |", "| b |")
+    with pytest.raises(ValueError):
+        report.replace_section("no markers", "x")
+
+
+def test_check_reads_what_the_bench_wrote(tmp_path):
+    (tmp_path / "bench.json").write_text(json.dumps(report.rows(pair([6], [10]))))
+    (tmp_path / "bench-meta.json").write_text(json.dumps(META))
+    done = subprocess.run(
+        [REPOSITORY / "tests/bench/bench", "--check", "--reports", tmp_path], capture_output=True, text=True, timeout=30
+    )
+    assert done.returncode == 1  # most goals are not measured
+    assert "haproxy's met: 0.60" in " ".join(done.stdout.split())
+    assert "not measured" in done.stdout
