@@ -18,7 +18,7 @@ export CCACHE_BASEDIR := $(CURDIR)
 export CCACHE_NOHASHDIR := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build bench bench-tools demo demo-down test suites unit asan tsan bpf-test tools-test integration conformance fuzz \
+.PHONY: help setup build bench bench-tools demo demo-down test suites unit asan tsan bpf-test kernel-test tools-test integration conformance fuzz \
         format check check-layers clean
 
 help: ## List the targets
@@ -52,7 +52,7 @@ test: ## Build everything and run every test
 	@$(MAKE) --no-print-directory --keep-going suites; status=$$?; tools/suite --report; exit $$status
 
 # In one order, one after the other: the load tests need the machine for themselves.
-suites: check-layers unit asan bpf-test tools-test integration conformance fuzz
+suites: check-layers unit asan bpf-test kernel-test tools-test integration conformance fuzz
 .NOTPARALLEL:
 
 unit: build/release/CMakeCache.txt ## Unit tests, release build
@@ -70,6 +70,11 @@ tsan: build/tsan/CMakeCache.txt ## Unit tests under ThreadSanitizer
 bpf-test: build/release/CMakeCache.txt ## BPF programs, by real connect() calls in a cgroup of their own
 	@tools/suite build-release -- cmake --build --preset release --parallel $(JOBS)
 	@tools/suite bpf --limit 300 -- build/release/tests/bpf/bpf_test --gtest_brief=1 --gtest_output=xml:build/reports/bpf.xml
+
+# KERNEL_SUITE=bookworm-backports: 6.12 instead of 6.1.
+kernel-test: build/release/CMakeCache.txt ## The same tests on Debian's 6.1 kernel, emulated by qemu (KERNEL_SUITE)
+	@tools/suite build-release -- cmake --build --preset release --parallel $(JOBS) --target bpf_test
+	@tools/suite kernel --limit 600 -- tools/kernel_test build/release/tests/bpf/bpf_test $(addprefix --suite ,$(KERNEL_SUITE))
 
 tools-test: ## Tests of the tools themselves (setup, check_layers, manifests)
 	@tools/suite tools -- $(PYTEST) tests/tools --junitxml build/reports/tools.xml $(PYTEST_ARGS)

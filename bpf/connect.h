@@ -93,6 +93,16 @@ static __always_inline enum weir_stat weir_check_listener(struct bpf_sock *sk, c
 	return WEIR_STAT_DIVERTED;
 }
 
+/* A stopped or hung worker still has open listeners. The clock of another CPU may be ahead. */
+static __always_inline bool weir_worker_alive(const struct weir_pod *pod)
+{
+	__u32 slot = pod->heartbeat;
+	struct weir_heartbeat *last = bpf_map_lookup_elem(&heartbeats, &slot);
+
+	return last && last->generation == pod->generation &&
+	       (__s64)(bpf_ktime_get_ns() - last->beat_ns) <= (__s64)weir_heartbeat_limit_ns;
+}
+
 /* Asks the kernel itself, so that the very next connect() after the agent's death is right. */
 static __always_inline enum weir_stat weir_agent_ready(struct bpf_sock_addr *ctx, const struct weir_pod *pod,
 						       bool native6)
@@ -101,8 +111,6 @@ static __always_inline enum weir_stat weir_agent_ready(struct bpf_sock_addr *ctx
 	enum weir_stat verdict;
 	struct bpf_sock *sk;
 
-	if (pod->heartbeat_ns && (__s64)(bpf_ktime_get_ns() - pod->heartbeat_ns) > (__s64)weir_heartbeat_limit_ns)
-		return WEIR_STAT_BYPASS_STALE;
 	if (native6) {
 		if (!(pod->flags & WEIR_POD_IPV6))
 			return WEIR_STAT_BYPASS_NO_LISTENER;
@@ -118,6 +126,8 @@ static __always_inline enum weir_stat weir_agent_ready(struct bpf_sock_addr *ctx
 		return WEIR_STAT_BYPASS_NO_LISTENER;
 	verdict = weir_check_listener(sk, pod);
 	bpf_sk_release(sk);
+	if (verdict == WEIR_STAT_DIVERTED && !weir_worker_alive(pod))
+		return WEIR_STAT_BYPASS_STALE;
 	return verdict;
 }
 

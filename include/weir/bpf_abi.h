@@ -64,20 +64,31 @@ WEIR_ASSERT_SIZE(weir_service, 16);
 #define WEIR_MAX_EXCLUDED_PORTS 16
 struct weir_pod {
 	__weir_u64 generation;		/* of the agent that owns the row; equals its listener's mark */
-	__weir_u64 heartbeat_ns;	/* bpf_ktime of the owner's last sign of life; 0: not used */
 	__weir_u8 pod_ip4[4];		/* for getsockname; zero if none */
 	__weir_u8 pod_ip6[16];
 	__weir_u16 listener_port_be;
 	__weir_u16 excluded_ports_be[WEIR_MAX_EXCLUDED_PORTS];	/* zero-terminated */
 	__weir_u8 pad[2];
 	__weir_u32 flags;		/* WEIR_POD_* */
-	__weir_u32 worker;		/* index of the worker that owns the pod */
+	__weir_u16 worker;		/* index of the worker that owns the pod */
+	__weir_u16 heartbeat;		/* the worker's slot in `heartbeats` */
 };
-WEIR_ASSERT_SIZE(weir_pod, 80);
+WEIR_ASSERT_SIZE(weir_pod, 72);
 #define WEIR_POD_BYPASS (1u << 0)	/* the brake, for one pod */
 #define WEIR_POD_OBSERVE (1u << 1)	/* count what would be diverted, divert nothing */
 #define WEIR_POD_IPV6 (1u << 2)		/* a listener on [::1] exists and ::1 works */
 #define WEIR_POD_FAIL_CLOSED (1u << 3)	/* no agent: ECONNREFUSED instead of the plain way */
+
+/*
+ * map `heartbeats`: slot -> weir_heartbeat, an array that agents map into their memory. A slot belongs to one worker of
+ * the agent whose generation it carries; a pod whose row names a slot of another generation has no living worker.
+ */
+struct weir_heartbeat {
+	__weir_u64 generation;	/* of the agent that claimed the slot; 0: nobody has */
+	__weir_u64 beat_ns;	/* bpf_ktime of the worker's last sign of life */
+};
+WEIR_ASSERT_SIZE(weir_heartbeat, 16);
+#define WEIR_MAX_HEARTBEATS 1024
 
 /* map `config`: array of one */
 struct weir_config {
@@ -131,7 +142,7 @@ enum weir_stat {
 	WEIR_STAT_BYPASS_BRAKE,		/* global, pod or service brake */
 	WEIR_STAT_BYPASS_NO_LISTENER,	/* agent dead */
 	WEIR_STAT_BYPASS_BACKLOG,	/* accept queue full */
-	WEIR_STAT_BYPASS_STALE,		/* heartbeat too old */
+	WEIR_STAT_BYPASS_STALE,		/* no heartbeat for a second: stopped or hung */
 	WEIR_STAT_BYPASS_EXCLUDED,	/* excluded port */
 	WEIR_STAT_BYPASS_DEVICE,	/* bound to a device */
 	WEIR_STAT_BYPASS_MPTCP,

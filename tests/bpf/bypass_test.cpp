@@ -40,11 +40,6 @@ void listen_unmarked(Bypass& test) {
   test.listener() = test.pod().listen(address("127.0.0.1", kListenerPort));
 }
 
-void beat_before(Bypass& test, base::Duration ago) {
-  test.row().heartbeat_ns = static_cast<uint64_t>((base::MonotonicClock::now() - ago).time_since_epoch().count());
-  test.apply_row();
-}
-
 const Case kCases[] = {
     {"unknown_vip", [](Bypass& test) { ASSERT_TRUE(test.maps().remove_service(test.to).ok()); }, {}},
     {"unknown_port",
@@ -115,8 +110,28 @@ const Case kCases[] = {
     {"upstream_mark_is_no_listener_mark",
      [](Bypass& test) { ASSERT_TRUE(test.maps().mark(test.listener().get(), WEIR_MARK_UPSTREAM, kGeneration).ok()); },
      WEIR_STAT_BYPASS_NO_LISTENER},
-    {"stale_heartbeat", [](Bypass& test) { beat_before(test, std::chrono::milliseconds(1500)); },
+    {"worker_silent_for_a_second", [](Bypass& test) { beat(test.maps(), std::chrono::milliseconds(1001)); },
      WEIR_STAT_BYPASS_STALE},
+    {"worker_silent_in_its_slot_that_another_agent_claimed",
+     [](Bypass& test) { beat(test.maps(), std::chrono::milliseconds(0), kGeneration + 1); }, WEIR_STAT_BYPASS_STALE},
+    {"slot_that_nobody_has_claimed",
+     [](Bypass& test) {
+       test.row().heartbeat = kHeartbeat + 1;
+       test.apply_row();
+     },
+     WEIR_STAT_BYPASS_STALE},
+    {"slot_beyond_the_map",
+     [](Bypass& test) {
+       test.row().heartbeat = WEIR_MAX_HEARTBEATS;
+       test.apply_row();
+     },
+     WEIR_STAT_BYPASS_STALE},
+    {"agent_dead_counts_before_its_heartbeat",
+     [](Bypass& test) {
+       test.listener().reset();
+       beat(test.maps(), std::chrono::seconds(5));
+     },
+     WEIR_STAT_BYPASS_NO_LISTENER},
     {"v6_in_a_pod_without_v6_loopback",
      [](Bypass& test) {
        test.client = test.pod().socket(AF_INET6);
@@ -219,11 +234,14 @@ TEST_F(Bypass, FailClosedRefusesWithoutAnAgent) {
   ASSERT_EQ(dial(healthy, kService4), 0);
   EXPECT_EQ(arrival().where, Where::agent);
 
+  beat(maps_, std::chrono::milliseconds(1500));
+  EXPECT_EQ(dial(pod_.socket(AF_INET), kService4), ECONNREFUSED) << "the worker hangs";
+  EXPECT_EQ(counted(WEIR_STAT_REFUSED), 1u);
   agent4_.reset();
   for (int family : {AF_INET, AF_INET6}) EXPECT_EQ(dial(pod_.socket(family), kService4), ECONNREFUSED);
-  EXPECT_EQ(counted(WEIR_STAT_REFUSED), 2u);
+  EXPECT_EQ(counted(WEIR_STAT_REFUSED), 3u);
   EXPECT_EQ(dial(pod_.socket(AF_INET), address(kOtherIp4, 1)), ECONNREFUSED) << "by the kernel: nothing listens there";
-  EXPECT_EQ(counted(WEIR_STAT_REFUSED), 2u);
+  EXPECT_EQ(counted(WEIR_STAT_REFUSED), 3u);
 
   ASSERT_TRUE(maps_.set_config({WEIR_CONFIG_BYPASS, 0}).ok());
   base::Fd braked = pod_.socket(AF_INET);

@@ -1,6 +1,7 @@
 #include "diversion.h"
 
 #include <arpa/inet.h>
+#include <bpf/bpf.h>
 #include <poll.h>
 
 #include <cstdlib>
@@ -44,10 +45,18 @@ weir_pod enrolled_row() {
   row.generation = kGeneration;
   row.listener_port_be = htons(kListenerPort);
   row.flags = WEIR_POD_IPV6;
+  row.heartbeat = kHeartbeat;
   uint32_t ip4 = base::IpAddress::parse(kPodIp4)->v4_be();
   std::memcpy(row.pod_ip4, &ip4, sizeof ip4);
   std::memcpy(row.pod_ip6, base::IpAddress::parse(kPodIp6)->bytes.data(), sizeof row.pod_ip6);
   return row;
+}
+
+void beat(const interception::Maps& maps, base::Duration ago, uint64_t generation) {
+  const uint32_t slot = kHeartbeat;
+  const base::Instant when = base::MonotonicClock::now() - ago;
+  const weir_heartbeat last{generation, static_cast<uint64_t>(when.time_since_epoch().count())};
+  if (bpf_map_update_elem(maps.heartbeats_fd(), &slot, &last, BPF_ANY) != 0) throw std::runtime_error("beat");
 }
 
 Arrival accept_one(std::initializer_list<const base::Fd*> agent, std::initializer_list<const base::Fd*> plain) {
@@ -69,6 +78,7 @@ Diversion::Diversion() : maps_(installed().programs.maps()), pod_(installed().no
   plain4_ = pod_.listen(kService4);
   plain6_ = pod_.listen(kService6);
   write_pod();
+  beat(maps_);
   write_service(kService4, WEIR_MODE_L7);
   write_service(kService6, WEIR_MODE_L7);
   before_ = maps_.stats().value();

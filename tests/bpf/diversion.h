@@ -9,12 +9,14 @@
 #include <optional>
 #include <string>
 
+#include "base/clock.h"
 #include "pod.h"
 
 namespace weir::bpf_test {
 
 inline constexpr uint64_t kGeneration = 7;
 inline constexpr uint16_t kListenerPort = 61000;
+inline constexpr uint16_t kHeartbeat = 5;  // the worker's slot
 
 // Where a connection arrived.
 enum class Where { agent, plain, nowhere };
@@ -39,6 +41,9 @@ base::Fd agent_listener(const Pod& pod, const interception::Maps& maps, const ba
                         int backlog = 16);
 // The pod's row as the agent writes it.
 weir_pod enrolled_row();
+// The last sign of life of the row's worker: without one, none that a test could outlive.
+void beat(const interception::Maps& maps, base::Duration ago = -std::chrono::hours(1),
+          uint64_t generation = kGeneration);
 // Waits at most a second for a connection at one of the listeners and accepts it.
 Arrival accept_one(std::initializer_list<const base::Fd*> agent, std::initializer_list<const base::Fd*> plain);
 

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "diversion.h"
+#include "interception/heartbeats.h"
 
 namespace weir::bpf_test {
 namespace {
@@ -128,19 +129,29 @@ TEST_F(DivertMore, ModeOfTheServiceTravelsAlong) {
   }
 }
 
+// Ahead: by the clock of another CPU.
 TEST_F(DivertMore, FreshHeartbeat) {
-  row_.heartbeat_ns = static_cast<uint64_t>(base::MonotonicClock::now().time_since_epoch().count());
-  write_pod();
-  base::Fd client = pod_.socket(AF_INET);
-  ASSERT_EQ(dial(client, kService4), 0);
-  EXPECT_EQ(arrival().where, Where::agent);
+  for (int ago_ms : {500, 0, -1000}) {
+    beat(maps_, std::chrono::milliseconds(ago_ms));
+    base::Fd client = pod_.socket(AF_INET);
+    ASSERT_EQ(dial(client, kService4), 0);
+    EXPECT_EQ(arrival().where, Where::agent) << ago_ms;
+  }
 }
 
-TEST_F(DivertMore, HeartbeatAheadOfTheClockOfThisCpu) {
-  row_.heartbeat_ns = static_cast<uint64_t>(base::MonotonicClock::now().time_since_epoch().count()) + 1'000'000'000;
+TEST_F(DivertMore, WorkerBeatsThroughItsMapping) {
+  auto heartbeats = interception::Heartbeats::open(maps_, kGeneration);
+  ASSERT_TRUE(heartbeats.ok()) << heartbeats.error().message;
+  const base::Instant now = base::MonotonicClock::now();
+  auto heartbeat = heartbeats->claim(now - std::chrono::seconds(2));
+  ASSERT_TRUE(heartbeat.ok());
+  row_.heartbeat = heartbeat->slot();
   write_pod();
-  base::Fd client = pod_.socket(AF_INET);
-  ASSERT_EQ(dial(client, kService4), 0);
+  base::Fd silent = pod_.socket(AF_INET), alive = pod_.socket(AF_INET);
+  ASSERT_EQ(dial(silent, kService4), 0);
+  EXPECT_EQ(arrival().where, Where::plain);
+  heartbeat->beat(now);
+  ASSERT_EQ(dial(alive, kService4), 0);
   EXPECT_EQ(arrival().where, Where::agent);
 }
 

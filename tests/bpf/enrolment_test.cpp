@@ -18,9 +18,9 @@ namespace weir::bpf_test {
 namespace {
 
 struct Owner : interception::EnrolmentEvents {
-  uint32_t enrolled(interception::EnrolledPod pod) override {
+  interception::PodWorker enrolled(interception::EnrolledPod pod) override {
     pods.insert_or_assign(pod.pod->uid, std::move(pod));
-    return 0;
+    return {0, kHeartbeat};
   }
   void updated(std::shared_ptr<const config::Pod>) override {}
   void removed(const std::string& uid) override { pods.erase(uid); }
@@ -41,6 +41,7 @@ class Enrolled : public testing::Test {
     }
     Node::join(folder, process);
     EXPECT_TRUE(maps_.set_service(kService, {WEIR_MODE_L7, 0, kGeneration}).ok());
+    beat(maps_);
     EXPECT_TRUE(enrolment_.start().ok());
   }
   ~Enrolled() override {

@@ -27,6 +27,7 @@ class Life : public testing::Test {
   // Enrols the pod as an agent does.
   void enrol(interception::Maps& maps) {
     ASSERT_TRUE(maps.set_pod(pod_.netns().cookie(), enrolled_row()).ok());
+    beat(maps);
     ASSERT_TRUE(maps.set_service(kService, {WEIR_MODE_L7, 0, kGeneration}).ok());
   }
   base::Fd listen_as_agent(const interception::Maps& maps) {
@@ -58,7 +59,7 @@ TEST_F(Life, AttachesEveryHookOnceAndPinsPrivately) {
     EXPECT_EQ(status.st_mode & 07777, S_ISDIR(status.st_mode) ? 0700u : 0600u) << entry.path();
     files += S_ISREG(status.st_mode);
   }
-  EXPECT_EQ(files, 7 + 9) << "maps and links";
+  EXPECT_EQ(files, 8 + 9) << "maps and links";
 }
 
 TEST_F(Life, AgentBelowThePodsCgroupNeedsNoSecondSockops) {
@@ -165,7 +166,7 @@ TEST_F(Life, UninstallLeavesNothing) {
     EXPECT_EQ(dial_once(listener), Where::plain) << "though a link is still held, the hook is gone";
   }
   ASSERT_EQ(link_ids.size(), 9u);
-  ASSERT_EQ(map_ids.size(), 7u);
+  ASSERT_EQ(map_ids.size(), 8u);
   EXPECT_FALSE(std::filesystem::exists(node_.bpf_dir()));
   for (int type : kPodHooks) EXPECT_EQ(Node::attached(node_.pods_cgroup(), type), 0) << type;
   EXPECT_EQ(Node::attached(node_.agent_cgroup(), BPF_CGROUP_SOCK_OPS), 0);

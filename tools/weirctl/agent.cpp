@@ -38,11 +38,11 @@ base::Error refused(const httplib::Response& response) {
   return base::Error{"the agent answers " + std::to_string(response.status) + ": " + response.body};
 }
 
-httplib::Client connect(const std::string& socket) {
+httplib::Client connect(const std::string& socket, std::chrono::seconds patience) {
   httplib::Client client(socket);
   client.set_address_family(AF_UNIX);
   client.set_connection_timeout(2);
-  client.set_read_timeout(10);
+  client.set_read_timeout(patience);
   return client;
 }
 
@@ -53,10 +53,11 @@ std::string with_parameters(const std::string& path, const Parameters& parameter
 
 }  // namespace
 
-Agent::Agent(const std::string& run_dir) : socket_(run_dir + "/" + admin_api::kSocketName) {}
+Agent::Agent(const std::string& run_dir, std::chrono::seconds patience)
+    : socket_(run_dir + "/" + admin_api::kSocketName), patience_(patience) {}
 
 base::Result<std::string> Agent::get_text(const std::string& path, const Parameters& parameters) const {
-  httplib::Client client = connect(socket_);
+  httplib::Client client = connect(socket_, patience_);
   auto response = client.Get(with_parameters(path, parameters));
   if (!response) return unreachable(socket_);
   if (response->status != 200) return refused(*response);
@@ -72,7 +73,7 @@ base::Result<json> Agent::get(const std::string& path, const Parameters& paramet
 }
 
 base::Result<void> Agent::post(const std::string& path, const Parameters& parameters) const {
-  httplib::Client client = connect(socket_);
+  httplib::Client client = connect(socket_, patience_);
   auto response = client.Post(with_parameters(path, parameters));
   if (!response) return unreachable(socket_);
   if (response->status / 100 != 2) return refused(*response);

@@ -1,6 +1,7 @@
 // Agent: the running agent, asked through its admin socket.
 #pragma once
 
+#include <chrono>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -13,7 +14,8 @@ using Parameters = std::map<std::string, std::string>;
 
 class Agent {
  public:
-  explicit Agent(const std::string& run_dir);
+  // `patience`: for an answer, once connected.
+  explicit Agent(const std::string& run_dir, std::chrono::seconds patience = std::chrono::seconds(10));
 
   base::Result<nlohmann::json> get(const std::string& path, const Parameters& parameters = {}) const;
   base::Result<std::string> get_text(const std::string& path, const Parameters& parameters = {}) const;
@@ -21,6 +23,7 @@ class Agent {
 
  private:
   std::string socket_;
+  std::chrono::seconds patience_;
 };
 
 }  // namespace weir::weirctl

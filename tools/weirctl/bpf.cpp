@@ -94,6 +94,11 @@ base::Result<json> pods(const Maps& maps, const Agent& agent) {
   for (const auto& [cookie, row] : rows.value()) {
     json shown = to_json(cookie, row);
     shown[key::pod] = name_or_empty(names, cookie);
+    const auto heartbeat = maps.heartbeat(row.heartbeat);
+    if (!heartbeat) return heartbeat.error();
+    // Another generation: the agent has died, and the worker's slot belongs to another one now.
+    if (heartbeat.value().generation == row.generation)
+      shown["heartbeat_age_seconds"] = std::max(0.0, seconds_since(heartbeat.value().beat_ns));
     out.push_back(std::move(shown));
   }
   return out;
@@ -178,6 +183,7 @@ std::string render_pods(const json& rows, bool wide, bool color) {
                {"IP"},
                {"LISTENER"},
                {"WORKER"},
+               {"HEARTBEAT"},
                {"STATE"},
                {"EXCLUDED PORTS", true},
                {"FAIL CLOSED", true},
@@ -189,8 +195,12 @@ std::string render_pods(const json& rows, bool wide, bool color) {
     const Cell state = row.value("brake", false)     ? Cell("brake", Tone::warn)
                        : row.value("observe", false) ? Cell("observe", Tone::warn)
                                                      : Cell("diverting", Tone::good);
+    const double age = row.value("heartbeat_age_seconds", -1.0);
+    const Cell heartbeat = age < 0   ? Cell("none", Tone::warn)
+                           : age > 1 ? Cell(human_duration(age), Tone::warn)
+                                     : Cell(human_duration(age));
     table.add({text_of(row, key::netns_cookie), text_of(row, key::pod), ips, text_of(row, key::listener_port),
-               text_of(row, key::worker), state, excluded, row.value(key::fail_closed, false) ? "yes" : "no",
+               text_of(row, key::worker), heartbeat, state, excluded, row.value(key::fail_closed, false) ? "yes" : "no",
                text_of(row, "generation")});
   }
   return table.render(wide, color);
@@ -223,7 +233,8 @@ void add_bpf(CLI::App& app, Session& session) {
     add_command(*bpf, session, name, help, [&session, fetch, render] {
       const auto maps = Maps::open(session.settings.bpf_dir);
       if (!maps) return fail(maps.error().message);
-      const Agent agent(session.settings.run_dir);
+      // It only adds names: an agent that hangs must not keep us from the maps.
+      const Agent agent(session.settings.run_dir, std::chrono::seconds(1));
       return show(
           session.settings, [&] { return fetch(maps.value(), agent); }, render);
     });

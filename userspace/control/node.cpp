@@ -98,11 +98,18 @@ base::Result<void> Node::prepare(std::span<const std::unique_ptr<telemetry::Reco
   if (auto adopted = service_rows_->adopt(); !adopted) return adopted.error();
 
   // 3. The workers.
+  auto heartbeats = interception::Heartbeats::open(maps(), generation_);
+  if (!heartbeats) return heartbeats.error();
+  heartbeats_ = std::move(*heartbeats);
   for (const auto& recorder : recorders) {
     proxy::WorkerOptions worker_options;
     worker_options.index = static_cast<uint32_t>(workers_.size());
     worker_options.limits = options_.limits;
     worker_options.reactor.linger = options_.linger;
+    auto heartbeat = heartbeats_->claim(base::MonotonicClock::now());
+    if (!heartbeat) return heartbeat.error();
+    heartbeat_of_worker_.push_back(*heartbeat);
+    worker_options.heartbeat = [beating = *heartbeat](base::Instant now) { beating.beat(now); };
     worker_options.mark_upstream = [this](int fd) { return maps().mark(fd, WEIR_MARK_UPSTREAM, generation_); };
     worker_options.original_destination = [this](int fd) -> std::optional<base::SocketAddress> {
       const auto original = maps().original_destination(fd);
@@ -244,14 +251,14 @@ void Node::sweep_foreign_pods() {
   }
 }
 
-uint32_t Node::enrolled(interception::EnrolledPod pod) {
+interception::PodWorker Node::enrolled(interception::EnrolledPod pod) {
   const auto least = std::min_element(pods_of_worker_.begin(), pods_of_worker_.end());
   const auto index = static_cast<uint32_t>(least - pods_of_worker_.begin());
   ++*least;
   worker_of_pod_[pod.pod->uid] = index;
   workers_[index]->add_source(std::move(pod));
   status_stale_ = true;
-  return index;
+  return {index, heartbeat_of_worker_[index].slot()};
 }
 
 void Node::updated(std::shared_ptr<const config::Pod> pod) {

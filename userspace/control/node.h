@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -15,6 +16,7 @@
 #include "base/result.h"
 #include "control/service_rows.h"
 #include "interception/enrolment.h"
+#include "interception/heartbeats.h"
 #include "interception/programs.h"
 #include "kubernetes/manifest_directory.h"
 #include "kubernetes/object_store.h"
@@ -71,7 +73,7 @@ class Node final : private interception::EnrolmentEvents {
   void publish();
   void sweep_foreign_pods();
 
-  uint32_t enrolled(interception::EnrolledPod pod) override;
+  interception::PodWorker enrolled(interception::EnrolledPod pod) override;
   void updated(std::shared_ptr<const config::Pod> pod) override;
   void removed(const std::string& uid) override;
 
@@ -81,6 +83,8 @@ class Node final : private interception::EnrolmentEvents {
   std::unique_ptr<kubernetes::ManifestDirectory> directory_;
   std::unique_ptr<kubernetes::Translator> translator_;
   std::unique_ptr<interception::Programs> programs_;
+  std::optional<interception::Heartbeats> heartbeats_;
+  std::vector<interception::Heartbeat> heartbeat_of_worker_;
   std::unique_ptr<ServiceRows> service_rows_;
   std::unique_ptr<interception::Enrolment> enrolment_;
   std::vector<std::unique_ptr<proxy::Worker>> workers_;

@@ -84,7 +84,7 @@ class Enrolment::State {
     pid_t process = 0;  // known to be in the namespace
     uint16_t port = 0;
     bool v6 = false;
-    uint32_t worker = 0;
+    PodWorker worker;
     Duration latency{};
     std::optional<Instant> empty_since;
     bool row_is_stale = false;
@@ -363,7 +363,7 @@ base::Result<Enrolment::State::Enrolled> Enrolment::State::enrol(Entry& entry, c
   enrolled.latency = std::max(Duration(0), base::MonotonicClock::now() - *entry.process_seen);
   base::log::info("pod {}: {} network namespace {} at port {} (worker {}), {:.1f} ms after its first process",
                   pod.qualified_name(), pod.dataplane == config::Dataplane::observe ? "observing" : "listening in",
-                  enrolled.netns->cookie(), enrolled.port, enrolled.worker,
+                  enrolled.netns->cookie(), enrolled.port, enrolled.worker.index,
                   std::chrono::duration<double, std::milli>(enrolled.latency).count());
   if (pod.excluded_ports.size() > WEIR_MAX_EXCLUDED_PORTS) {
     base::log::warn("pod {}: {} excluded ports, only the first {} are excluded", pod.qualified_name(),
@@ -438,7 +438,7 @@ std::vector<PodStatus> Enrolment::State::status() const {
     if (!entry.enrolled) continue;
     status.netns_cookie = entry.enrolled->netns->cookie();
     status.port = entry.enrolled->port;
-    status.worker = entry.enrolled->worker;
+    status.worker = entry.enrolled->worker.index;
     status.latency = entry.enrolled->latency;
   }
   return out;

@@ -51,8 +51,8 @@ struct PodStatus {
 class EnrolmentEvents {
  public:
   virtual ~EnrolmentEvents() = default;
-  // Take the listeners; returns the worker's index. Accepting must begin at once.
-  virtual uint32_t enrolled(EnrolledPod pod) = 0;
+  // Take the listeners; returns the worker that has them. Accepting must begin at once.
+  virtual PodWorker enrolled(EnrolledPod pod) = 0;
   // The pod's labels or annotations changed while it stays enrolled.
   virtual void updated(std::shared_ptr<const config::Pod> pod) = 0;
   // Stop accepting, end its connections, give back its sockets.

@@ -73,9 +73,10 @@ base::SocketAddress from_abi(const weir_address& address) {
 base::Result<Maps> Maps::open(const std::string& bpf_dir) {
   Maps maps;
   maps.directory_ = bpf_dir + "/v" + std::to_string(WEIR_ABI_VERSION);
-  const std::pair<const char*, base::Fd*> pins[] = {
-      {"services", &maps.services_}, {"pods", &maps.pods_},         {"config", &maps.config_}, {"stats", &maps.stats_},
-      {"pending", &maps.pending_},   {"original", &maps.original_}, {"mark", &maps.mark_}};
+  const std::pair<const char*, base::Fd*> pins[] = {{"services", &maps.services_},     {"pods", &maps.pods_},
+                                                    {"heartbeats", &maps.heartbeats_}, {"config", &maps.config_},
+                                                    {"stats", &maps.stats_},           {"pending", &maps.pending_},
+                                                    {"original", &maps.original_},     {"mark", &maps.mark_}};
   for (auto [name, fd] : pins) {
     std::string path = maps.directory_ + "/maps/" + name;
     *fd = base::Fd(bpf_obj_get(path.c_str()));
@@ -131,6 +132,13 @@ base::Result<std::optional<weir_pod>> Maps::pod(uint64_t netns_cookie) const {
 
 base::Result<std::vector<std::pair<uint64_t, weir_pod>>> Maps::pods() const {
   return all_rows<uint64_t, weir_pod>(pods_.get(), "pods");
+}
+
+base::Result<weir_heartbeat> Maps::heartbeat(uint16_t slot) const {
+  const uint32_t key = slot;
+  weir_heartbeat row{};
+  if (bpf_map_lookup_elem(heartbeats_.get(), &key, &row) != 0) return map_error("read", "heartbeats");
+  return row;
 }
 
 base::Result<weir_config> Maps::config() const {

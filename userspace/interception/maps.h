@@ -45,6 +45,10 @@ class Maps {
   base::Result<std::optional<weir_pod>> pod(uint64_t netns_cookie) const;
   base::Result<std::vector<std::pair<uint64_t, weir_pod>>> pods() const;
 
+  base::Result<weir_heartbeat> heartbeat(uint16_t slot) const;
+  // The array itself, to be mapped (heartbeats.h).
+  int heartbeats_fd() const { return heartbeats_.get(); }
+
   base::Result<weir_config> config() const;
   base::Result<void> set_config(const weir_config& config);
 
@@ -63,7 +67,7 @@ class Maps {
 
  private:
   Maps() = default;
-  base::Fd services_, pods_, config_, stats_, pending_, original_, mark_;
+  base::Fd services_, pods_, heartbeats_, config_, stats_, pending_, original_, mark_;
   std::string directory_;
 };
 

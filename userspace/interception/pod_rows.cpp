@@ -20,9 +20,10 @@ PodRows PodRows::of(Maps& maps) {
   return rows;
 }
 
-weir_pod make_row(const config::Pod& pod, uint32_t worker, uint16_t port, bool v6) {
+weir_pod make_row(const config::Pod& pod, PodWorker worker, uint16_t port, bool v6) {
   weir_pod row{};
-  row.worker = worker;
+  row.worker = static_cast<uint16_t>(worker.index);
+  row.heartbeat = worker.heartbeat;
   row.listener_port_be = htons(port);
   auto v4_ip = std::find_if(pod.ips.begin(), pod.ips.end(), [](const auto& ip) { return ip.is_v4(); });
   auto v6_ip = std::find_if(pod.ips.begin(), pod.ips.end(), [](const auto& ip) { return !ip.is_v4(); });
@@ -47,7 +48,6 @@ base::Result<void> OwnedRows::write(uint64_t netns_cookie, weir_pod row, bool ta
   if (const auto& old = before.value()) {
     if (!take_over && old->generation != generation_) return {};
     row.flags |= old->flags & WEIR_POD_BYPASS;
-    if (old->generation == generation_) row.heartbeat_ns = old->heartbeat_ns;
   }
   return rows_.set(netns_cookie, row);
 }

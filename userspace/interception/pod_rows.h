@@ -28,15 +28,21 @@ struct PodRows {
   static PodRows of(Maps& maps);  // `maps` outlives it
 };
 
+// The worker that a pod was given to.
+struct PodWorker {
+  uint32_t index = 0;
+  uint16_t heartbeat = 0;  // its slot in the BPF map `heartbeats`
+};
+
 // The row of a pod whose listeners are at `port`; `v6`: on [::1] too.
-weir_pod make_row(const config::Pod& pod, uint32_t worker, uint16_t port, bool v6);
+weir_pod make_row(const config::Pod& pod, PodWorker worker, uint16_t port, bool v6);
 
 class OwnedRows {
  public:
   OwnedRows(PodRows rows, uint64_t generation) : rows_(std::move(rows)), generation_(generation) {}
 
   base::Result<void> mark(int listener) { return rows_.mark(listener, generation_); }
-  // Both keep from the row that stands there an operator's brake and, if it is ours, its heartbeat.
+  // Both keep from the row that stands there an operator's brake.
   base::Result<void> take(uint64_t netns_cookie, const weir_pod& row) { return write(netns_cookie, row, true); }
   base::Result<void> update(uint64_t netns_cookie, const weir_pod& row) { return write(netns_cookie, row, false); }
   // Whether any agent's row stands there.

@@ -10,6 +10,7 @@
 namespace weir::proxy {
 namespace {
 constexpr auto kTick = std::chrono::seconds(1);
+constexpr auto kHeartbeat = std::chrono::milliseconds(250);  // a quarter of what BPF takes for hung
 }
 
 Transport::Transport(Worker& worker, Source& source) : worker_(worker), source_(source) { ++source.transports_; }
@@ -66,6 +67,7 @@ Worker::~Worker() {
 }
 
 void Worker::run() {
+  beat(reactor_->now());
   base::Instant next_tick = reactor_->now() + kTick;
   while (!stopping_) {
     reactor_->turn(next_tick - reactor_->now());
@@ -100,6 +102,11 @@ void Worker::tick(base::Instant now) {
   std::erase_if(snapshots_, [this](const SnapshotUse& use) { return use.users_ == 0 && &use != &snapshots_.back(); });
   if (draining_ && stats_.transports.value() == stats_.upstream_connections.value())
     drained_.store(true, std::memory_order_release);
+}
+
+void Worker::beat(base::Instant now) {
+  if (options_.heartbeat) options_.heartbeat(now);
+  reactor_->timers().schedule(heartbeat_, now + kHeartbeat);
 }
 
 void Worker::flush() {

@@ -32,6 +32,8 @@ struct WorkerOptions {
   // How long a client may be silent, or in the middle of a preface, before it is relayed as TCP.
   base::Duration detection_timeout = std::chrono::seconds(5);
   io::Reactor::Options reactor;
+  // Tells others that the loop turns; may be empty. Called by the worker, every 250 ms.
+  std::function<void(base::Instant now)> heartbeat;
   // Marks a socket so that the BPF programs leave it alone. Called by the worker.
   std::function<base::Result<void>(int fd)> mark_upstream;
   // Where an accepted connection was going; nullopt if it was not diverted. Called by the worker.
@@ -95,6 +97,7 @@ class Worker {
   Worker(WorkerOptions options, telemetry::Recorder& recorder, std::shared_ptr<const config::Snapshot> snapshot);
   void run();
   void tick(base::Instant now);
+  void beat(base::Instant now);
   void flush();
   void remove(Transport& transport);
   void end_source(Source& source);
@@ -106,6 +109,7 @@ class Worker {
   Slab<Exchange> exchanges_;
   std::unique_ptr<io::Reactor> reactor_;
   ListenerSet listeners_{*this};
+  io::MemberTimer<Worker, &Worker::beat> heartbeat_{*this};
   std::unordered_map<std::string, std::unique_ptr<Source>> sources_;  // by pod UID
   std::vector<std::unique_ptr<Source>> removed_sources_;              // until their last transport is gone
   std::vector<std::unique_ptr<Transport>> transports_;

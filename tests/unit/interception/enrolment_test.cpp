@@ -146,6 +146,7 @@ TEST_F(EnrolmentTest, ListensInAPodThatStarts) {
   const weir_pod& row = recorder_.rows.begin()->second;
   EXPECT_EQ(row.generation, 7u);
   EXPECT_EQ(row.worker, 3u);
+  EXPECT_EQ(row.heartbeat, 33u);
   EXPECT_EQ(ntohs(row.listener_port_be), enrolled.port);
   EXPECT_EQ(row.flags, WEIR_POD_IPV6);
   EXPECT_THAT(row.pod_ip4, ElementsAre(10, 0, 0, 9));

@@ -22,7 +22,7 @@ TEST(MakeRow, SaysWhereAndHow) {
   pod.ips = {*base::IpAddress::parse("fd00::7"), *base::IpAddress::parse("10.1.2.3"),
              *base::IpAddress::parse("10.9.9.9")};
   pod.excluded_ports = {8080, 0, 443};
-  weir_pod row = make_row(pod, 2, 61234, true);
+  weir_pod row = make_row(pod, {2, 12}, 61234, true);
   EXPECT_EQ(row.worker, 2u);
   EXPECT_EQ(row.listener_port_be, htons(61234));
   EXPECT_THAT(row.pod_ip4, ElementsAre(10, 1, 2, 3));
@@ -32,30 +32,29 @@ TEST(MakeRow, SaysWhereAndHow) {
   EXPECT_EQ(row.excluded_ports_be[1], htons(443));
   EXPECT_EQ(row.excluded_ports_be[2], 0);
   EXPECT_EQ(row.flags, WEIR_POD_IPV6);
-  EXPECT_EQ(row.heartbeat_ns, 0u);
+  EXPECT_EQ(row.heartbeat, 12u);
 }
 
 TEST(MakeRow, Flags) {
-  EXPECT_EQ(make_row(pod_with(config::Dataplane::enabled), 0, 1, false).flags, 0u);
+  EXPECT_EQ(make_row(pod_with(config::Dataplane::enabled), {}, 1, false).flags, 0u);
   config::Pod pod = pod_with(config::Dataplane::observe);
   pod.fail_closed = true;
-  EXPECT_EQ(make_row(pod, 0, 1, false).flags, WEIR_POD_OBSERVE | WEIR_POD_FAIL_CLOSED);
+  EXPECT_EQ(make_row(pod, {}, 1, false).flags, WEIR_POD_OBSERVE | WEIR_POD_FAIL_CLOSED);
 }
 
 TEST(MakeRow, KeepsAsManyExcludedPortsAsFit) {
   config::Pod pod = pod_with(config::Dataplane::enabled);
   for (uint16_t port = 1; port <= 40; ++port) pod.excluded_ports.push_back(port);
-  weir_pod row = make_row(pod, 0, 1, false);
+  weir_pod row = make_row(pod, {}, 1, false);
   for (uint16_t i = 0; i < WEIR_MAX_EXCLUDED_PORTS; ++i) EXPECT_EQ(ntohs(row.excluded_ports_be[i]), i + 1);
 }
 
 class Owned : public ::testing::Test {
  protected:
-  static weir_pod row_of(uint64_t generation, uint32_t flags = 0, uint64_t heartbeat = 0) {
+  static weir_pod row_of(uint64_t generation, uint32_t flags = 0) {
     weir_pod row{};
     row.generation = generation;
     row.flags = flags;
-    row.heartbeat_ns = heartbeat;
     return row;
   }
   testing::Recorder map_;
@@ -68,26 +67,19 @@ TEST_F(Owned, WritesUnderItsGeneration) {
 }
 
 TEST_F(Owned, TakesOverButKeepsTheBrake) {
-  map_.rows[1] = row_of(6, WEIR_POD_BYPASS | WEIR_POD_FAIL_CLOSED, 99);
+  map_.rows[1] = row_of(6, WEIR_POD_BYPASS | WEIR_POD_FAIL_CLOSED);
   ASSERT_TRUE(rows_.take(1, row_of(0, WEIR_POD_OBSERVE)).ok());
   EXPECT_EQ(map_.rows.at(1).generation, 7u);
   EXPECT_EQ(map_.rows.at(1).flags, WEIR_POD_BYPASS | WEIR_POD_OBSERVE);
-  EXPECT_EQ(map_.rows.at(1).heartbeat_ns, 0u);
 }
 
 TEST_F(Owned, UpdatesOnlyItsOwn) {
-  map_.rows = {{1, row_of(8, 0, 99)}, {2, row_of(7)}};
+  map_.rows = {{1, row_of(8)}, {2, row_of(7)}};
   for (uint64_t cookie : {1, 2, 3}) ASSERT_TRUE(rows_.update(cookie, row_of(0, WEIR_POD_OBSERVE)).ok());
   EXPECT_EQ(map_.rows.at(1).generation, 8u);
   EXPECT_EQ(map_.rows.at(1).flags, 0u);
   EXPECT_EQ(map_.rows.at(2).flags, WEIR_POD_OBSERVE);
   EXPECT_EQ(map_.rows.at(3).generation, 7u);
-}
-
-TEST_F(Owned, KeepsItsHeartbeat) {
-  map_.rows[1] = row_of(7, 0, 99);
-  ASSERT_TRUE(rows_.take(1, row_of(0)).ok());
-  EXPECT_EQ(map_.rows.at(1).heartbeat_ns, 99u);
 }
 
 TEST_F(Owned, RemovesOnlyItsOwn) {

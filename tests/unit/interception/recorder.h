@@ -13,12 +13,12 @@
 namespace weir::interception::testing {
 
 struct Recorder : EnrolmentEvents {
-  uint32_t enrolled(EnrolledPod pod) override {
+  PodWorker enrolled(EnrolledPod pod) override {
     log.push_back("enrolled " + pod.pod->uid);
     enrolled_at[pod.pod->uid] = base::MonotonicClock::now();
     std::string uid = pod.pod->uid;
     pods.insert_or_assign(uid, std::move(pod));
-    return 3;
+    return {3, 33};
   }
   void updated(std::shared_ptr<const config::Pod> pod) override { log.push_back("updated " + pod->uid); }
   void removed(const std::string& uid) override {

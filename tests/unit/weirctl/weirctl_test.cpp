@@ -139,9 +139,15 @@ TEST(BpfTables, ShowRows) {
   pod.excluded_ports_be[0] = htons(9090);
   pod.flags = WEIR_POD_OBSERVE | WEIR_POD_FAIL_CLOSED;
   pod.worker = 1;
-  EXPECT_EQ(render_pods(json::array({to_json(4242, pod)}), true, false),
-            "NETNS   POD   IP         LISTENER   WORKER   STATE     EXCLUDED PORTS   FAIL CLOSED   GENERATION\n"
-            "4242    -     10.0.0.5   61000      1        observe   9090             yes           0\n");
+  json alive = to_json(4242, pod), hung = to_json(4343, pod);
+  alive["heartbeat_age_seconds"] = 0.125;
+  hung["heartbeat_age_seconds"] = 61.5;
+  EXPECT_EQ(
+      render_pods(json::array({alive, hung, to_json(4444, pod)}), true, false),
+      "NETNS   POD   IP         LISTENER   WORKER   HEARTBEAT   STATE     EXCLUDED PORTS   FAIL CLOSED   GENERATION\n"
+      "4242    -     10.0.0.5   61000      1        125ms       observe   9090             yes           0\n"
+      "4343    -     10.0.0.5   61000      1        1m1s        observe   9090             yes           0\n"
+      "4444    -     10.0.0.5   61000      1        none        observe   9090             yes           0\n");
 
   const json flows = json::parse(R"([{"source": "10.0.0.5:40000", "destination": "10.96.0.10:50051", "mode": "l7",
     "age_seconds": 61.5, "netns_cookie": 4242, "pod": "", "service": ""}])");
