@@ -125,6 +125,10 @@ class ScriptedConnection final : public http2::ConnectionEvents {
     l.max_header_list_size = input.ConsumeIntegralInRange<uint32_t>(0, 1000);
     l.max_header_fields = input.ConsumeIntegralInRange<uint32_t>(0, 20);
     l.max_unwritten_output = input.ConsumeIntegralInRange<uint32_t>(0, 10000);
+    // Small ones, so that short scripts meet them; nothing more is drawn for them, or old seeds would change.
+    for (http2::TokenRate& flood : l.floods) flood = {l.max_header_fields, std::chrono::milliseconds(100)};
+    l.max_informational_responses = l.max_settings = l.max_concurrent_streams;
+    l.progress_timeout = std::chrono::seconds(60);
     return l;
   }
 
@@ -136,6 +140,14 @@ class ScriptedConnection final : public http2::ConnectionEvents {
     return &user;
   }
   void on_output() override {}
+  void on_limit(http2::Limit limit, http2::LimitAction action) override {
+    if (action == http2::LimitAction::drain) {
+      require(http2::is_flood(limit) && connection_.usable());
+      require(++drained_ == 1);
+    } else if (limit < http2::Limit::concurrent_streams) {
+      require(++failed_ == 1);
+    }
+  }
   void on_capacity() override {
     require(role_ == http2::Role::client);
     if (connection_.can_open() && users_.size() < 100 && input_.remaining_bytes() > 0 && input_.ConsumeBool()) open();
@@ -309,6 +321,13 @@ class ScriptedConnection final : public http2::ConnectionEvents {
     require(held == connection_.open_streams());
     if (connection_.can_open()) require(connection_.usable());
     if (connection_.finished()) require(held == 0);
+    if (role_ == http2::Role::server) require(held <= most_streams_);
+    // What a limit was said to do has been done.
+    if (drained_ > 0 || failed_ > 0) require(!connection_.usable());
+    if (failed_ > 0) require(*connection_.error() != '\0' && held == 0);
+    size_t waiting = 0;
+    for (const auto& user : users_) waiting += user->stream ? user->waiting : 0;
+    require(connection_.held_bytes() >= waiting);
   }
 
   static http::Headers fields(std::initializer_list<std::pair<const char*, const char*>> list) {
@@ -322,6 +341,7 @@ class ScriptedConnection final : public http2::ConnectionEvents {
   base::Instant now_;
   std::vector<std::unique_ptr<User>> users_;
   int acting_ = 0;
+  int drained_ = 0, failed_ = 0;  // by a limit
   volatile uint32_t read_ = 0;  // of the gathered bytes, so that AddressSanitizer sees them
   const http::Headers request_ =
       fields({{":method", "POST"}, {":scheme", "http"}, {":path", "/a/b"}, {":authority", "a"}, {"te", "trailers"}});
