@@ -7,6 +7,7 @@
 #include "http2/connection.h"
 #include "io/socket.h"
 #include "proxy/transport.h"
+#include "proxy/worker_stats.h"
 
 namespace weir::proxy {
 
