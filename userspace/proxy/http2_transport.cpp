@@ -18,6 +18,7 @@ constexpr size_t kBulk = 16 * 1024;
 Http2Transport::Http2Transport(Worker& worker, Source& source, std::unique_ptr<io::Socket> socket, http2::Role role)
     : Transport(worker, source),
       socket_(std::move(socket)),
+      limit_counters_(role == http2::Role::server ? worker.stats().downstream_limits : worker.stats().upstream_limits),
       connection_(role, worker.options().limits, *this, worker.reactor().now()) {
   socket_->set_events(*this);
 }
@@ -58,6 +59,14 @@ void Http2Transport::on_receive_end(int error) {
 }
 
 void Http2Transport::on_output() { needs_flush(); }
+
+void Http2Transport::on_limit(http2::Limit limit, http2::LimitAction action) {
+  LimitCounter& counter = limit_counters_[http2::index_of(limit)];
+  if (action == http2::LimitAction::enforce) return void(++counter.enforced);
+  ++counter.drained;
+  base::log::info("a connection of {} is drained: {}", source().pod().qualified_name(),
+                  http2::kLimitNames[http2::index_of(limit)]);
+}
 
 void Http2Transport::flush() {
   if (!started_ || lingering_ || socket_->closing() || socket_->sending()) return;

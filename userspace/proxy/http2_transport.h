@@ -7,6 +7,7 @@
 #include "http2/connection.h"
 #include "io/socket.h"
 #include "proxy/transport.h"
+#include "proxy/worker_stats.h"
 
 namespace weir::proxy {
 
@@ -41,6 +42,7 @@ class Http2Transport : public Transport, protected io::SocketEvents, protected h
   void on_writable() override;
   void on_closed() override;
   void on_output() override;
+  void on_limit(http2::Limit limit, http2::LimitAction action) override;
 
  private:
   void begin_lingering_close();
@@ -48,6 +50,7 @@ class Http2Transport : public Transport, protected io::SocketEvents, protected h
   void linger_over(base::Instant now);
 
   std::unique_ptr<io::Socket> socket_;
+  LimitCounters& limit_counters_;
   http2::Connection connection_;
   io::MemberTimer<Http2Transport, &Http2Transport::linger_over> linger_{*this};
   bool started_ = false;    // the socket is connected and receives
