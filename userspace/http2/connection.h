@@ -13,6 +13,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include "base/buffer.h"
@@ -75,6 +76,8 @@ class ConnectionEvents {
   // Client role: can_open() may have turned true, or the peer's GOAWAY / our
   // shutdown ended its use for new streams (see usable()). It may come from within Stream::release().
   virtual void on_capacity() = 0;
+  // The ACK of probe() has come.
+  virtual void on_probe_returned() {}
 };
 
 class Connection {
@@ -103,6 +106,10 @@ class Connection {
   // that waited for room may go now, which is not announced by on_output().
   void written(size_t bytes);
   bool wants_write() const;
+
+  // Frames a PING whose ACK proves that the peer has read all that left before it: on_probe_returned(). One at a time.
+  // Returns how many bytes are still to be written until it has left.
+  size_t probe(uint64_t payload);
 
   // Client role: opens a stream whose events go to `events`; null when can_open() is false. The
   // stream counts as unsent until send_headers().
@@ -199,7 +206,7 @@ class Connection {
   void answer(uint32_t stream_id, std::string_view status, bool request_ended);
 
   // Errors (RFC 9113 section 5.4), and frames that come too late (5.1).
-  void drain_ping_returned(Bytes payload);
+  void ping_returned(Bytes payload);
   void announce_last_stream();
   void fail(const ConnectionError& error);
   void fail(const StreamError& error);
@@ -249,6 +256,7 @@ class Connection {
   bool output_announced_ = false;  // on_output() was called and gather() was not
   bool goaway_received_ = false;
   Drain drain_ = Drain::none;
+  std::optional<uint64_t> probe_;  // its payload, while its ACK is due
 
   // Receiving.
   size_t preface_left_;
