@@ -32,6 +32,7 @@ struct NodeOptions {
   uint32_t workers = 1;
   base::Duration drain_timeout = std::chrono::minutes(10);
   http2::Limits limits;
+  interception::RedirectSetting redirect = interception::RedirectSetting::automatic;
 };
 
 // What other threads may know; a consistent copy, replaced as a whole.
@@ -60,6 +61,7 @@ class Node final : private interception::EnrolmentEvents {
   const proxy::WorkerStats& worker_stats(uint32_t worker) const { return workers_[worker]->stats(); }
   uint32_t worker_count() const { return static_cast<uint32_t>(workers_.size()); }
   interception::Maps& maps() { return programs_->maps(); }
+  const interception::RedirectState& redirect() const { return programs_->redirect(); }
 
  private:
   explicit Node(NodeOptions options);

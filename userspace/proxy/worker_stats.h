@@ -32,7 +32,8 @@ struct WorkerStats {
   Counter accept_failures;     // out of descriptors or memory
   Counter upstream_connect_failures;
   Counter downstream_protocol_errors, upstream_protocol_errors;
-  Counter turns;  // of the loop
+  Counter redirect_stalls;  // sends put off since the application had not read what it was sent
+  Counter turns;            // of the loop
 };
 
 }  // namespace weir::proxy
