@@ -31,6 +31,12 @@ struct sock {
 	__u32 sk_max_ack_backlog;
 };
 
+struct tcp_sock {
+	__u64 bytes_sent;
+	__u32 write_seq;
+	__u32 snd_una;
+};
+
 struct bpf_iter_meta {
 	struct seq_file *seq;
 };

@@ -13,6 +13,7 @@
 #define WEIR_MAX_SERVICES 65536 /* service ports; a large cluster has 10,000 services */
 #define WEIR_MAX_PODS 4096 /* enrolled pods of one node; kubelet's default limit is 110 */
 #define WEIR_MAX_PENDING 65536 /* connections between SYN and established, bounded by listen queues */
+#define WEIR_MAX_REDIRECTED 65536 /* connections; beyond them TCP it is */
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -77,6 +78,40 @@ struct {
 	__type(key, int);
 	__type(value, struct weir_mark);
 } mark SEC(".maps");
+
+/*
+ * Destroying it would drop the bytes that are queued at its sockets; pinned, it
+ * outlives every agent. The kernel takes a socket out when it is closed.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_SOCKHASH);
+	__uint(max_entries, 2 * WEIR_MAX_REDIRECTED);
+	__type(key, struct weir_end);
+	__type(value, __u64);
+} sockets SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct weir_redirect);
+} redirects SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, WEIR_MAX_REDIRECTED);
+	__type(key, struct weir_connection);
+	__type(value, struct weir_account);
+} accounts SEC(".maps");
+
+/* Slot 0: weir_redirect. A socket keeps the sk_msg program it was added with; what stands here can be swapped. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} msg_programs SEC(".maps");
 
 static __always_inline void weir_count(__u32 stat)
 {

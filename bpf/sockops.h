@@ -10,6 +10,7 @@
 #define WEIR_SOCKOPS_H
 
 #include "address.h"
+#include "redirect.h"
 
 /*
  * Both ends of a socket in the canonical form: the client of a v4-mapped
@@ -47,17 +48,33 @@ static __always_inline void weir_before_syn(struct bpf_sock_ops *ops)
 	bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
 }
 
+static __always_inline void weir_client_established(struct bpf_sock_ops *ops)
+{
+	struct bpf_sock *sk = ops->sk;
+	struct weir_original *row = weir_client(sk);
+	struct weir_connection connection;
+
+	if (!row || !weir_may_redirect(row))
+		return;
+	weir_ends(ops, &connection.client, &connection.listener);
+	connection.netns_cookie = row->netns_cookie;
+	weir_add_end(ops, sk, &connection, WEIR_ROLE_CLIENT);
+}
+
 /* Refused, timed out or never accepted: nobody else would take the row away. */
 static __always_inline void weir_state(struct bpf_sock_ops *ops)
 {
 	struct weir_original *row, *waiting;
 	struct weir_connection key;
+	struct bpf_sock *sk;
 
 	if (ops->args[1] != BPF_TCP_CLOSE)
 		return;
-	row = weir_client(ops->sk);
+	sk = ops->sk;
+	row = weir_client(sk);
 	if (!row)
 		return;
+	weir_close_account(sk);
 	weir_ends(ops, &key.client, &key.listener);
 	key.netns_cookie = row->netns_cookie;
 	waiting = bpf_map_lookup_elem(&pending, &key);
@@ -86,8 +103,11 @@ static __always_inline void weir_established(struct bpf_sock_ops *ops)
 		return;
 	}
 	row = bpf_sk_storage_get(&original, sk, waiting, BPF_SK_STORAGE_GET_F_CREATE);
-	if (row)
+	if (row) {
 		row->role = WEIR_ROLE_ACCEPTED;
+		if (weir_may_redirect(row))
+			weir_add_end(ops, sk, &key, WEIR_ROLE_ACCEPTED);
+	}
 	bpf_map_delete_elem(&pending, &key);
 	weir_count(row ? WEIR_STAT_HANDED_OVER : WEIR_STAT_HANDOVER_MISSED);
 }
@@ -95,11 +115,15 @@ static __always_inline void weir_established(struct bpf_sock_ops *ops)
 static __always_inline void weir_write_flow(struct bpf_iter__bpf_sk_storage_map *ctx)
 {
 	struct weir_original *value = ctx->value, row;
+	struct weir_redirect *redirect;
 	struct sock *sk = ctx->sk;
 
 	if (!sk || !value || value->role != WEIR_ROLE_CLIENT || sk->__sk_common.skc_state == BPF_TCP_CLOSE)
 		return;
 	row = *value;
+	redirect = bpf_sk_storage_get(&redirects, sk, 0, 0);
+	if (redirect && redirect->path == WEIR_PATH_REDIRECT)
+		row.role |= WEIR_FLOW_REDIRECTED;
 	bpf_seq_write(ctx->meta->seq, &row, sizeof(row));
 }
 

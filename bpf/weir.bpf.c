@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
 /*
  * Table of contents: every program, in the order in which a connection meets
- * them. What they do is in the headers. sk_msg (redirect past TCP) belongs
- * into redirect.h, beside sockops.h.
+ * them. What they do is in the headers.
  */
 #include "address.h"
 #include "connect.h"
 #include "kernel.h"
 #include "maps.h"
+#include "redirect.h"
 #include "sockops.h"
 
 char LICENSE[] SEC("license") = "GPL";
@@ -43,11 +43,27 @@ int weir_sockops(struct bpf_sock_ops *ops)
 {
 	if (ops->op == BPF_SOCK_OPS_TCP_CONNECT_CB)
 		weir_before_syn(ops);
+	else if (ops->op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB)
+		weir_client_established(ops);
 	else if (ops->op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)
 		weir_established(ops);
 	else if (ops->op == BPF_SOCK_OPS_STATE_CB)
 		weir_state(ops);
 	return 1;
+}
+
+/* A send on either end of a connection that may be redirected past TCP. */
+SEC("sk_msg")
+int weir_msg(struct sk_msg_md *msg)
+{
+	bpf_tail_call(msg, &msg_programs, 0);
+	return SK_PASS; /* the slot is empty: TCP */
+}
+
+SEC("sk_msg")
+int weir_redirect(struct sk_msg_md *msg)
+{
+	return weir_send(msg);
 }
 
 /* The addresses that the application sees. */

@@ -49,6 +49,14 @@ void add_node_flags(CLI::App& app, Flags& flags) {
       ->envname("WEIR_DRAIN_TIMEOUT")
       ->transform(kDurationInMs)
       ->default_str("10m");
+  using Redirect = interception::RedirectSetting;
+  const std::map<std::string, Redirect> redirects{
+      {"auto", Redirect::automatic}, {"on", Redirect::on}, {"off", Redirect::off}};
+  app.add_option("--redirect", flags.node.redirect,
+                 "Bytes of declared HTTP/2 ports go past TCP: where the kernel is fit for it, always, never")
+      ->envname("WEIR_REDIRECT")
+      ->transform(CLI::CheckedTransformer(redirects).description("{auto,on,off}"))
+      ->default_str("auto");
   app.add_option("--metrics-address", flags.metrics_address, "IP:port for /metrics, /healthz and /readyz; port 0: none")
       ->envname("WEIR_METRICS_ADDRESS")
       ->capture_default_str();

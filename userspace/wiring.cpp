@@ -45,6 +45,8 @@ constexpr WorkerMetric kWorkerMetrics[] = {
      MetricKind::counter, &WorkerStats::undiverted_accepts},
     {"weir_accept_failures_total", "Accepts that failed for lack of descriptors or memory.", MetricKind::counter,
      &WorkerStats::accept_failures},
+    {"weir_redirect_stalls_total", "Sends put off because a redirected application had not read what it was sent.",
+     MetricKind::counter, &WorkerStats::redirect_stalls},
     {"weir_worker_turns_total", "Turns of the worker's loop.", MetricKind::counter, &WorkerStats::turns},
 };
 
@@ -105,6 +107,7 @@ admin::AgentStats agent_stats(const control::Node& node, const control::NodeOpti
   stats.started = started;
   stats.configured = status->configured;
   stats.draining = status->draining;
+  stats.redirect = node.redirect();
   stats.sources.push_back({"manifests " + options.manifests, "watching"});
   for (uint32_t i = 0; i < node.worker_count(); ++i) {
     const WorkerStats& worker = node.worker_stats(i);
@@ -141,6 +144,8 @@ void add_agent_metrics(telemetry::Metrics& metrics, control::Node& node) {
   metrics.add_family("weir_build_info", "The version, as a label.", MetricKind::gauge, [] {
     return std::vector<telemetry::Sample>{{{{"version", WEIR_VERSION}}, 1}};
   });
+  metrics.add("weir_redirect_enabled", "Whether declared HTTP/2 connections are redirected past TCP.",
+              MetricKind::gauge, [&node] { return node.redirect().on ? 1.0 : 0.0; });
   metrics.add("weir_config_age_seconds", "Time since the configuration in use was built.", MetricKind::gauge,
               [&node] { return seconds_since(node.status()->configured); });
   metrics.add("weir_config_revision", "Revision of the configuration in use.", MetricKind::gauge,

@@ -55,7 +55,7 @@ inline constexpr char address[] = "address";
 inline constexpr char pod[] = "pod";
 inline constexpr char node[] = "node";
 // a pod of /config_dump: {namespace, name, uid, node, service_account, ips, labels, dataplane, refusal, excluded_ports,
-// fail_closed}
+// fail_closed, redirect}
 inline constexpr char uid[] = "uid";
 inline constexpr char service_account[] = "service_account";
 inline constexpr char ips[] = "ips";
@@ -63,6 +63,7 @@ inline constexpr char dataplane[] = "dataplane";  // enabled, observe, disabled
 inline constexpr char refusal[] = "refusal";
 inline constexpr char excluded_ports[] = "excluded_ports";
 inline constexpr char fail_closed[] = "fail_closed";
+inline constexpr char redirect[] = "redirect";
 // a finding: {code, severity, file, line, object, message, fix}
 inline constexpr char code[] = "code";
 inline constexpr char severity[] = "severity";
@@ -81,6 +82,7 @@ inline constexpr char enrolment_ms[] = "enrolment_ms";
 // /stats: {version, node, pid, uptime_seconds, time_ns, ready, not_ready_reason, draining, config: {revision,
 // age_seconds, services, pods, findings: {error, warning, info}}, sources: [{name, state}], workers: [{index, pods,
 // downstream_connections, upstream_connections, tcp_relays, active_rpcs, rpcs_total}], bpf: {NAME: n} or {error},
+// redirect: {state: on or off, reason},
 // access_log: {mode, lines, dropped}}
 inline constexpr char version[] = "version";
 inline constexpr char pid[] = "pid";
@@ -128,6 +130,9 @@ inline constexpr std::array<BpfStat, WEIR_STAT_MAX> kBpfStats = {{
     {"refused", "refused: no agent, and the pod's policy is fail-closed"},
     {"handed_over", "original destinations handed over at accept"},
     {"handover_missed", "accepted without an original destination"},
+    {"redirected", "connections whose bytes are redirected past TCP"},
+    {"redirect_tcp", "connections that could be redirected but stayed on TCP (no preface first, or no peer yet)"},
+    {"redirect_overrun", "redirected connections gone back to TCP: too much sent that the agent had not read"},
 }};
 
 }  // namespace weir::admin_api

@@ -78,6 +78,7 @@ WEIR_ASSERT_SIZE(weir_pod, 72);
 #define WEIR_POD_OBSERVE (1u << 1)	/* count what would be diverted, divert nothing */
 #define WEIR_POD_IPV6 (1u << 2)		/* a listener on [::1] exists and ::1 works */
 #define WEIR_POD_FAIL_CLOSED (1u << 3)	/* no agent: ECONNREFUSED instead of the plain way */
+#define WEIR_POD_REDIRECT (1u << 4)	/* bytes may go past TCP: the row's agent keeps its side of `accounts` */
 
 /*
  * map `heartbeats`: slot -> weir_heartbeat, an array that agents map into their memory. A slot belongs to one worker of
@@ -103,6 +104,7 @@ enum weir_role {
 	WEIR_ROLE_CLIENT = 1,	/* the application's socket */
 	WEIR_ROLE_ACCEPTED = 2,	/* the agent's */
 };
+#define WEIR_FLOW_REDIRECTED (1u << 31)	/* beside the role, in the records that weir_flows lists */
 
 /* sk_storage `original`: on a diverted client socket and on the accepted socket; value of `pending` in between */
 struct weir_original {
@@ -122,6 +124,46 @@ struct weir_connection {
 	struct weir_address listener;	/* the agent's end */
 };
 WEIR_ASSERT_SIZE(weir_connection, 56);
+
+/* map `sockets`: weir_end -> socket; an end of a connection that may be redirected */
+struct weir_end {
+	struct weir_connection connection;
+	__weir_u32 role;	/* enum weir_role */
+	__weir_u32 pad;
+};
+WEIR_ASSERT_SIZE(weir_end, 64);
+
+/* Which way the bytes go that a socket sends. From the redirect a socket may leave for TCP, and never returns. */
+enum weir_path {
+	WEIR_PATH_UNDECIDED = 0,	/* nothing has been sent */
+	WEIR_PATH_TCP = 1,
+	WEIR_PATH_REDIRECT = 2,		/* into the receive queue of the other end */
+};
+
+/*
+ * sk_storage `redirects`: on either end that stands in `sockets`. Sums since the
+ * connection began. The agent tells how many bytes it has read, not how many
+ * messages: when it has read up to `mark_sent`, it has read `mark_messages`.
+ */
+struct weir_redirect {
+	struct weir_end peer;
+	__weir_u64 sent;
+	__weir_u64 messages;
+	__weir_u64 read;		/* as the agent told when it was last asked */
+	__weir_u64 read_messages;	/* at least */
+	__weir_u64 mark_sent;
+	__weir_u64 mark_messages;
+	__weir_u32 path;	/* enum weir_path */
+	__weir_u32 pad;
+};
+WEIR_ASSERT_SIZE(weir_redirect, 120);
+
+/* map `accounts`: weir_connection -> weir_account, of the connections whose applications' bytes are redirected */
+struct weir_account {
+	__weir_u64 read;	/* by the agent, since the connection began; told at least every WEIR_READ_REPORT bytes */
+};
+WEIR_ASSERT_SIZE(weir_account, 8);
+#define WEIR_READ_REPORT (32u * 1024)
 
 /* sk_storage `mark`: on sockets of the agent */
 struct weir_mark {
@@ -150,6 +192,9 @@ enum weir_stat {
 	WEIR_STAT_REFUSED,		/* fail-closed policy */
 	WEIR_STAT_HANDED_OVER,		/* original destination moved to the accepted socket */
 	WEIR_STAT_HANDOVER_MISSED,	/* accepted on our listener, nothing pending */
+	WEIR_STAT_REDIRECTED,		/* per connection, at the application's first send */
+	WEIR_STAT_REDIRECT_TCP,		/* could have been redirected, but stays on TCP; the same moment */
+	WEIR_STAT_REDIRECT_OVERRUN,	/* redirected, gone back to TCP: too much was sent that nobody read */
 	WEIR_STAT_MAX,
 };
 

@@ -61,6 +61,12 @@ std::vector<std::string> names_of_attached(const std::string& cgroup, int attach
   return names;
 }
 
+uint32_t redirect_program(const std::string& bpf_dir) {
+  base::Fd programs(bpf_obj_get((bpf_dir + "/v1/maps/msg_programs").c_str()));
+  uint32_t slot = 0, id = 0;
+  return bpf_map_lookup_elem(programs.get(), &slot, &id) == 0 ? id : 0;
+}
+
 bool gone(const std::function<int()>& open_by_id) {
   for (int attempt = 0; attempt < 200; ++attempt) {
     if (!base::Fd(open_by_id())) return true;

@@ -18,6 +18,8 @@ struct PinnedLink {
 std::map<std::string, PinnedLink> links_in(const std::string& bpf_dir);
 std::map<std::string, uint32_t> maps_in(const std::string& bpf_dir);  // name -> id
 std::vector<std::string> names_of_attached(const std::string& cgroup, int attach_type);
+// The program that dispatches sk_msg at last: an id, 0 if the slot is empty.
+uint32_t redirect_program(const std::string& bpf_dir);
 // Whether an object disappears within two seconds: the kernel frees after a grace period.
 bool gone(const std::function<int()>& open_by_id);
 bool kernel_is_older_than(int major, int minor);

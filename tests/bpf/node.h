@@ -27,7 +27,8 @@ class Node {
   const std::string& pods_cgroup() const { return pods_cgroup_; }
   const std::string& agent_cgroup() const { return agent_cgroup_; }
   const std::string& bpf_dir() const { return bpf_dir_; }
-  interception::ProgramOptions options() const { return {bpf_dir_, pods_cgroup_, agent_cgroup_}; }
+  // With redirect, whatever this kernel is.
+  interception::ProgramOptions options() const { return {bpf_dir_, pods_cgroup_, agent_cgroup_, {true, "test"}}; }
 
   // Moves a process into a cgroup; a socket belongs to the cgroup in which its process was at socket().
   static void join(const std::string& cgroup, pid_t pid);

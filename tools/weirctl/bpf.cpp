@@ -114,6 +114,7 @@ base::Result<json> flows(const Maps& maps, const Agent& agent) {
     out.push_back({{"source", flow.source.to_string()},
                    {"destination", flow.destination.to_string()},
                    {key::mode, mode_name(flow.mode)},
+                   {key::redirect, flow.redirected},
                    {key::age_seconds, seconds_since(flow.diverted_ns)},
                    {key::netns_cookie, flow.netns_cookie},
                    {key::pod, name_or_empty(pods_by_cookie, flow.netns_cookie)},
@@ -163,6 +164,7 @@ json to_json(uint64_t netns_cookie, const weir_pod& row) {
           {"observe", (row.flags & WEIR_POD_OBSERVE) != 0},
           {"ipv6", (row.flags & WEIR_POD_IPV6) != 0},
           {key::fail_closed, (row.flags & WEIR_POD_FAIL_CLOSED) != 0},
+          {key::redirect, (row.flags & WEIR_POD_REDIRECT) != 0},
           {key::excluded_ports, std::move(excluded)},
           {"generation", row.generation}};
 }
@@ -187,6 +189,7 @@ std::string render_pods(const json& rows, bool wide, bool color) {
                {"STATE"},
                {"EXCLUDED PORTS", true},
                {"FAIL CLOSED", true},
+               {"REDIRECT", true},
                {"GENERATION", true}});
   for (const json& row : rows) {
     std::string ips, excluded;
@@ -201,17 +204,17 @@ std::string render_pods(const json& rows, bool wide, bool color) {
                                      : Cell(human_duration(age));
     table.add({text_of(row, key::netns_cookie), text_of(row, key::pod), ips, text_of(row, key::listener_port),
                text_of(row, key::worker), heartbeat, state, excluded, row.value(key::fail_closed, false) ? "yes" : "no",
-               text_of(row, "generation")});
+               row.value(key::redirect, false) ? "yes" : "no", text_of(row, "generation")});
   }
   return table.render(wide, color);
 }
 
 std::string render_flows(const json& rows, bool wide, bool color) {
-  Table table({{"SOURCE"}, {"DESTINATION"}, {"MODE"}, {"AGE"}, {"POD"}, {"SERVICE"}, {"NETNS", true}});
+  Table table({{"SOURCE"}, {"DESTINATION"}, {"MODE"}, {"PATH"}, {"AGE"}, {"POD"}, {"SERVICE"}, {"NETNS", true}});
   for (const json& row : rows) {
     table.add({text_of(row, "source"), text_of(row, "destination"), text_of(row, key::mode),
-               human_duration(row.value(key::age_seconds, 0.0)), text_of(row, key::pod), text_of(row, "service"),
-               text_of(row, key::netns_cookie)});
+               row.value(key::redirect, false) ? "redirect" : "tcp", human_duration(row.value(key::age_seconds, 0.0)),
+               text_of(row, key::pod), text_of(row, "service"), text_of(row, key::netns_cookie)});
   }
   return table.render(wide, color);
 }

@@ -17,6 +17,7 @@
 #include <sstream>
 
 #include "interception/maps.h"
+#include "interception/redirect_gate.h"
 #include "weir/admin_api.h"
 #include "weirctl/agent.h"
 #include "weirctl/commands.h"
@@ -61,6 +62,14 @@ json check_kernel() {
     return bad("kernel", name.release, "weir needs Linux 6.1 or newer");
   }
   return good("kernel", name.release);
+}
+
+// Everything works without, at more CPU.
+json check_redirect() {
+  const auto state =
+      interception::redirect_gate(interception::RedirectSetting::automatic, interception::running_kernel());
+  if (state.on) return good("redirect", state.reason);
+  return warning("redirect", "off: " + state.reason, "run a kernel of 6.1.142, 6.6.95, 6.12.35, 6.15 or later");
 }
 
 json check_btf() {
@@ -175,6 +184,9 @@ void check_agent(const std::string& run_dir, json& out) {
   out.push_back(s.value(key::ready, false) ? good("agent", "ready, version " + text_of(s, key::version))
                                            : bad("agent", "not ready: " + text_of(s, key::not_ready_reason),
                                                  "weirctl status; the agent's log"));
+  if (const json redirect = s.value(key::redirect, json()); redirect.is_object()) {
+    out.push_back(good("redirect in use", text_of(redirect, key::state) + ", " + text_of(redirect, key::reason)));
+  }
   if (const json config = s.value(key::config, json()); config.is_object()) {
     const std::string age = human_duration(config.value(key::age_seconds, 0.0)) + " old";
     const auto errors = config[key::findings].value("error", 0), warnings = config[key::findings].value("warning", 0);
@@ -202,9 +214,8 @@ void check_agent(const std::string& run_dir, json& out) {
 }
 
 json run_checks(const Settings& settings, bool before_installation) {
-  json checks = {check_kernel(),     check_btf(),      check_bpffs(settings.bpf_dir),
-                 check_cgroup(),     check_io_uring(), check_capabilities(),
-                 check_descriptors()};
+  json checks = {check_kernel(), check_redirect(), check_btf(),          check_bpffs(settings.bpf_dir),
+                 check_cgroup(), check_io_uring(), check_capabilities(), check_descriptors()};
   if (before_installation) return checks;
   checks.push_back(check_programs(settings.bpf_dir));
   checks.push_back(check_pins(settings.bpf_dir));

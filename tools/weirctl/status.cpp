@@ -96,6 +96,9 @@ std::string render_status(const json& stats, bool wide, bool color) {
   for (const json& source : stats.value(key::sources, json::array())) {
     out += "\nSource:   " + printable(text_of(source, key::name)) + ": " + printable(text_of(source, key::state));
   }
+  if (const json redirect = stats.value(key::redirect, json()); redirect.is_object()) {
+    out += "\nRedirect: " + text_of(redirect, key::state) + ", " + printable(text_of(redirect, key::reason));
+  }
   out += "\nPods:     " + listed(stats.value(key::pods, json::object())) + "\n\n";
   Table table({{"WORKER"},
                {"PODS"},

@@ -13,6 +13,7 @@
 #include "base/result.h"
 #include "config/snapshot.h"
 #include "interception/enrolment.h"
+#include "interception/redirect_gate.h"
 #include "telemetry/access_log.h"
 #include "telemetry/metrics.h"
 #include "weir/bpf_abi.h"
@@ -43,6 +44,7 @@ struct AgentStats {
   base::Instant started;
   base::Instant configured;  // when the snapshot in use was built
   bool draining = false;
+  interception::RedirectState redirect;
   std::vector<ConfigSource> sources;
   std::vector<WorkerRow> workers;
 };

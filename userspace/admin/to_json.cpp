@@ -109,7 +109,8 @@ json pod_of(const config::Pod& pod) {
           {key::dataplane, name_of(pod.dataplane)},
           {key::refusal, pod.refusal},
           {key::excluded_ports, pod.excluded_ports},
-          {key::fail_closed, pod.fail_closed}};
+          {key::fail_closed, pod.fail_closed},
+          {key::redirect, pod.redirect}};
 }
 
 json finding_of(const config::Finding& finding) {
@@ -212,7 +213,8 @@ json to_json(const AgentStats& stats, const Readiness& readiness, const config::
           {key::config, snapshot ? config_of(stats, *snapshot, now) : json(nullptr)},
           {key::sources, std::move(sources)},
           {key::workers, std::move(workers)},
-          {key::bpf, bpf_of(bpf)}};
+          {key::bpf, bpf_of(bpf)},
+          {key::redirect, {{key::state, stats.redirect.on ? "on" : "off"}, {key::reason, stats.redirect.reason}}}};
 }
 
 }  // namespace weir::admin

@@ -83,6 +83,7 @@ struct Pod {
   std::string refusal;
   std::vector<uint16_t> excluded_ports;  // weir.dev/exclude-outbound-ports and Istio's
   bool fail_closed = false;              // weir.dev/fail-policy: closed (pod, else namespace)
+  bool redirect = true;                  // not weir.dev/redirect: off (pod, else namespace)
   std::string qualified_name() const { return namespace_name + "/" + name; }
   bool operator==(const Pod&) const = default;
 };

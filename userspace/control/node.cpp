@@ -25,6 +25,7 @@ constexpr auto kAbandonGrace = std::chrono::seconds(1);
 // Pods' rows of other agents are theirs until this agent has had time to take the pods over.
 constexpr auto kForeignRowsGrace = std::chrono::seconds(10);
 constexpr auto kSnapshotPatience = std::chrono::seconds(1);
+static_assert(proxy::kReadReport <= WEIR_READ_REPORT);
 
 // Unique among the agents of a boot: nanoseconds since it.
 uint64_t new_generation() { return static_cast<uint64_t>(base::MonotonicClock::now().time_since_epoch().count()); }
@@ -89,11 +90,14 @@ base::Result<void> Node::prepare(std::span<const std::unique_ptr<telemetry::Reco
     const bool in_v2 = options_.cgroup_roots.front().starts_with(cgroups->v2_mount + "/");
     cgroups->pods_cgroup = in_v2 ? options_.cgroup_roots.front() : cgroups->v2_mount;
   }
-  auto programs = interception::Programs::load({options_.bpf_dir, cgroups->pods_cgroup, cgroups->agent_cgroup});
+  auto programs =
+      interception::Programs::load({options_.bpf_dir, cgroups->pods_cgroup, cgroups->agent_cgroup,
+                                    interception::redirect_gate(options_.redirect, interception::running_kernel())});
   if (!programs) return programs.error();
   programs_ = std::make_unique<interception::Programs>(std::move(*programs));
   if (auto attached = programs_->attach(); !attached) return attached.error();
   info("BPF programs attached at {}, pinned below {}", cgroups->pods_cgroup, options_.bpf_dir);
+  info("redirect past TCP is {}: {}", redirect().on ? "on" : "off", redirect().reason);
   service_rows_ = std::make_unique<ServiceRows>(maps(), generation_);
   if (auto adopted = service_rows_->adopt(); !adopted) return adopted.error();
 
@@ -115,6 +119,11 @@ base::Result<void> Node::prepare(std::span<const std::unique_ptr<telemetry::Reco
       const auto original = maps().original_destination(fd);
       if (!original) return std::nullopt;
       return interception::from_abi(original->destination);
+    };
+    worker_options.redirected = [this](int fd) -> proxy::ReportRead {
+      const auto connection = maps().redirected(fd);
+      if (!connection) return {};
+      return [this, connection = *connection](uint64_t bytes) { maps().report_read(connection, bytes); };
     };
     auto worker = proxy::Worker::start(std::move(worker_options), *recorder, snapshot_);
     if (!worker) return worker.error();

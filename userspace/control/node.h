@@ -35,6 +35,7 @@ struct NodeOptions {
   base::Duration drain_timeout = std::chrono::minutes(10);
   http2::Limits limits;
   base::Duration linger = std::chrono::microseconds(100);  // see io::Reactor::Options
+  interception::RedirectSetting redirect = interception::RedirectSetting::automatic;
 };
 
 // What other threads may know; a consistent copy, replaced as a whole.
@@ -63,6 +64,7 @@ class Node final : private interception::EnrolmentEvents {
   const proxy::WorkerStats& worker_stats(uint32_t worker) const { return workers_[worker]->stats(); }
   uint32_t worker_count() const { return static_cast<uint32_t>(workers_.size()); }
   interception::Maps& maps() { return programs_->maps(); }
+  const interception::RedirectState& redirect() const { return programs_->redirect(); }
 
  private:
   explicit Node(NodeOptions options);

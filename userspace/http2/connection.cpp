@@ -72,10 +72,22 @@ void Connection::drain() {
   write_frame(FrameType::ping, 0, 0, kDrainPing);
 }
 
-void Connection::drain_ping_returned(Bytes payload) {
+size_t Connection::probe(uint64_t payload) {
+  if (ended_) return output_.size();
+  std::array<uint8_t, sizeof payload> bytes;
+  std::memcpy(bytes.data(), &payload, sizeof payload);
+  probe_ = payload;
+  write_frame(FrameType::ping, 0, 0, bytes);
+  return output_.size();
+}
+
+void Connection::ping_returned(Bytes payload) {
   if (drain_ == Drain::probing && std::equal(payload.begin(), payload.end(), kDrainPing.begin())) {
-    announce_last_stream();
+    return announce_last_stream();
   }
+  if (!probe_ || std::memcmp(payload.data(), &*probe_, sizeof *probe_) != 0) return;
+  probe_.reset();
+  events_.on_probe_returned();
 }
 
 void Connection::announce_last_stream() {

@@ -13,6 +13,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include "base/buffer.h"
@@ -58,6 +59,8 @@ class ConnectionEvents {
   virtual void on_capacity() = 0;
   // A limit acted. Only note it, as in on_output().
   virtual void on_limit(Limit limit, LimitAction action) = 0;
+  // The ACK of probe() has come.
+  virtual void on_probe_returned() {}
 };
 
 class Connection {
@@ -86,6 +89,10 @@ class Connection {
   // that waited for room may go now, which is not announced by on_output().
   void written(size_t bytes);
   bool wants_write() const;
+
+  // Frames a PING whose ACK proves that the peer has read all that left before it: on_probe_returned(). One at a time.
+  // Returns how many bytes are still to be written until it has left.
+  size_t probe(uint64_t payload);
 
   // Client role: opens a stream whose events go to `events`; null when can_open() is false. The
   // stream counts as unsent until send_headers().
@@ -199,7 +206,7 @@ class Connection {
   void reset_stalled_streams();
 
   // Errors (RFC 9113 section 5.4), and frames that come too late (5.1).
-  void drain_ping_returned(Bytes payload);
+  void ping_returned(Bytes payload);
   void announce_last_stream();
   void fail(const ConnectionError& error);
   void fail(const StreamError& error);
@@ -252,6 +259,7 @@ class Connection {
   bool goaway_received_ = false;
   uint32_t last_goaway_id_ = kMaxStreamId;  // what the peer's GOAWAY said
   Drain drain_ = Drain::none;
+  std::optional<uint64_t> probe_;  // its payload, while its ACK is due
 
   // Receiving.
   size_t preface_left_;

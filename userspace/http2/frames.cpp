@@ -190,7 +190,7 @@ void Connection::on_push_promise(const FrameHeader&, Bytes) {
 void Connection::on_ping(const FrameHeader& header, Bytes payload) {
   if (!charge(Limit::ping_flood)) return;
   if (const Flaw flaw = check_ping(header)) return fail(*flaw);
-  if (header.has(kFlagAck)) return drain_ping_returned(payload);
+  if (header.has(kFlagAck)) return ping_returned(payload);
   write_frame(FrameType::ping, kFlagAck, 0, payload);
 }
 

@@ -76,7 +76,8 @@ base::Result<Maps> Maps::open(const std::string& bpf_dir) {
   const std::pair<const char*, base::Fd*> pins[] = {{"services", &maps.services_},     {"pods", &maps.pods_},
                                                     {"heartbeats", &maps.heartbeats_}, {"config", &maps.config_},
                                                     {"stats", &maps.stats_},           {"pending", &maps.pending_},
-                                                    {"original", &maps.original_},     {"mark", &maps.mark_}};
+                                                    {"original", &maps.original_},     {"mark", &maps.mark_},
+                                                    {"redirects", &maps.redirects_},   {"accounts", &maps.accounts_}};
   for (auto [name, fd] : pins) {
     std::string path = maps.directory_ + "/maps/" + name;
     *fd = base::Fd(bpf_obj_get(path.c_str()));
@@ -182,7 +183,12 @@ base::Result<std::vector<Flow>> Maps::flows() const {
   for (size_t i = 0; i < flows.size(); ++i) {
     weir_original row;
     std::memcpy(&row, bytes.data() + i * sizeof row, sizeof row);
-    flows[i] = {row.netns_cookie, from_abi(row.source), from_abi(row.destination), row.diverted_ns, row.mode};
+    flows[i] = {row.netns_cookie,
+                from_abi(row.source),
+                from_abi(row.destination),
+                row.diverted_ns,
+                row.mode,
+                (row.role & WEIR_FLOW_REDIRECTED) != 0};
   }
   return flows;
 }
@@ -205,6 +211,27 @@ std::optional<weir_original> Maps::original_destination(int accepted_socket) con
   if (bpf_map_lookup_elem(original_.get(), &accepted_socket, &row) != 0 || row.role != WEIR_ROLE_ACCEPTED)
     return std::nullopt;
   return row;
+}
+
+std::optional<weir_connection> Maps::redirected(int accepted_socket) const {
+  weir_redirect row;
+  weir_account account;
+  if (bpf_map_lookup_elem(redirects_.get(), &accepted_socket, &row) != 0 ||
+      bpf_map_lookup_elem(accounts_.get(), &row.peer.connection, &account) != 0)
+    return std::nullopt;
+  return row.peer.connection;
+}
+
+void Maps::report_read(const weir_connection& connection, uint64_t bytes) const {
+  const weir_account account{bytes};
+  // Only while the application's socket lives: nobody would remove the row afterwards.
+  bpf_map_update_elem(accounts_.get(), &connection, &account, BPF_EXIST);
+}
+
+base::Result<uint64_t> Maps::accounts() const {
+  auto rows = all_rows<weir_connection, weir_account>(accounts_.get(), "accounts");
+  if (!rows) return rows.error();
+  return rows->size();
 }
 
 }  // namespace weir::interception

@@ -28,6 +28,7 @@ struct Flow {
   base::SocketAddress destination;  // what it dialled
   uint64_t diverted_ns = 0;         // CLOCK_MONOTONIC
   uint32_t mode = 0;                // enum weir_mode
+  bool redirected = false;          // what the application sends goes past TCP
 };
 
 class Maps {
@@ -64,10 +65,17 @@ class Maps {
   base::Result<void> mark(int socket, weir_mark_kind kind, uint64_t generation) const;
   // Where an accepted connection was going; nullopt: it was not diverted. Thread-safe.
   std::optional<weir_original> original_destination(int accepted_socket) const;
+  // Names the account of an accepted connection whose application sends past TCP, which its first message has
+  // decided; nullopt: it sends by TCP. Thread-safe.
+  std::optional<weir_connection> redirected(int accepted_socket) const;
+  // The agent has read that many bytes of it since it began; due every WEIR_READ_REPORT bytes. Thread-safe.
+  void report_read(const weir_connection& connection, uint64_t bytes) const;
+  // Rows of the accounts map: connections that send past TCP. For leak checks.
+  base::Result<uint64_t> accounts() const;
 
  private:
   Maps() = default;
-  base::Fd services_, pods_, heartbeats_, config_, stats_, pending_, original_, mark_;
+  base::Fd services_, pods_, heartbeats_, config_, stats_, pending_, original_, mark_, redirects_, accounts_;
   std::string directory_;
 };
 

@@ -17,7 +17,8 @@
 namespace weir::interception {
 namespace {
 
-constexpr uint32_t kBefore = 1u << 3;  // BPF_F_BEFORE, for cgroups since 6.17; newer than our kernel headers
+constexpr uint32_t kBefore = 1u << 3;      // BPF_F_BEFORE, for cgroups since 6.17; newer than our kernel headers
+constexpr uint32_t kLinkTypeSockmap = 14;  // BPF_LINK_TYPE_SOCKMAP, since 6.10; likewise
 
 std::optional<bpf_link_info> info_of(int link) {
   bpf_link_info info{};
@@ -54,6 +55,15 @@ base::Fd open_cgroup_link(const std::string& pin, const bpf_program* program, co
            info.cgroup.attach_type == static_cast<uint32_t>(bpf_program__expected_attach_type(program));
   });
 }
+
+uint32_t id_of(const bpf_map* map) {
+  bpf_map_info info{};
+  uint32_t size = sizeof info;
+  return bpf_obj_get_info_by_fd(bpf_map__fd(map), &info, &size) == 0 ? info.id : 0;
+}
+
+// bpf_link_info.sockmap, whose first field is the map's id, stands where .netns does.
+uint32_t sockmap_of(const bpf_link_info& info) { return info.netns.netns_ino; }
 
 bool update_in_place(const base::Fd& link, const bpf_program* program) {
   return link && bpf_link_update(link.get(), bpf_program__fd(program), nullptr) == 0;
@@ -129,12 +139,8 @@ base::Result<void> pin_cgroup_link(bpf_program* program, const Cgroup& cgroup, c
 }
 
 base::Result<void> pin_iterator_link(bpf_program* program, const bpf_map* map, const std::string& pin) {
-  bpf_map_info map_info{};
-  uint32_t size = sizeof map_info;
-  if (bpf_obj_get_info_by_fd(bpf_map__fd(map), &map_info, &size) != 0)
-    return base::system_error("look at a BPF map", errno);
-  auto existing = open_link(pin, program, [&](const bpf_link_info& info) {
-    return info.type == BPF_LINK_TYPE_ITER && info.iter.map.map_id == map_info.id;
+  auto existing = open_link(pin, program, [id = id_of(map)](const bpf_link_info& info) {
+    return info.type == BPF_LINK_TYPE_ITER && info.iter.map.map_id == id;
   });
   if (update_in_place(existing, program)) return {};
   if (auto removed = remove_link(pin); !removed) return removed;
@@ -144,6 +150,19 @@ base::Result<void> pin_iterator_link(bpf_program* program, const bpf_map* map, c
   base::Fd link(bpf_link_create(bpf_program__fd(program), 0, BPF_TRACE_ITER, &options));
   if (!link) return base::system_error(std::string("attach ") + bpf_program__name(program), errno);
   return pin_link(link.get(), pin);
+}
+
+base::Result<void> pin_sockets_link(bpf_program* program, const bpf_map* sockets, const std::string& pin) {
+  auto existing = open_link(pin, program, [id = id_of(sockets)](const bpf_link_info& info) {
+    return info.type == kLinkTypeSockmap && sockmap_of(info) == id;
+  });
+  if (update_in_place(existing, program)) return {};
+  if (auto removed = remove_link(pin); !removed) return removed;
+  const int program_fd = bpf_program__fd(program), map_fd = bpf_map__fd(sockets);
+  base::Fd link(bpf_link_create(program_fd, map_fd, BPF_SK_MSG_VERDICT, nullptr));
+  if (link) return pin_link(link.get(), pin);
+  if (errno == EINVAL && bpf_prog_attach(program_fd, map_fd, BPF_SK_MSG_VERDICT, 0) == 0) return {};
+  return base::system_error(std::string("attach ") + bpf_program__name(program), errno);
 }
 
 base::Result<void> remove_link_elsewhere(const bpf_program* program, const Cgroup& cgroup, const std::string& pin) {
@@ -156,8 +175,8 @@ base::Result<void> remove_link(const std::string& pin) {
   if (!link && errno == ENOENT) return {};
   // Iterators have nothing to detach from, and what is not a link only needs its pin removed.
   auto info = link ? info_of(link.get()) : std::nullopt;
-  if (info && info->type == BPF_LINK_TYPE_CGROUP && bpf_link_detach(link.get()) != 0)
-    return base::system_error("detach the BPF link " + pin, errno);
+  const bool attached = info && (info->type == BPF_LINK_TYPE_CGROUP || info->type == kLinkTypeSockmap);
+  if (attached && bpf_link_detach(link.get()) != 0) return base::system_error("detach the BPF link " + pin, errno);
   if (unlink(pin.c_str()) != 0 && errno != ENOENT) return base::system_error("remove " + pin, errno);
   return {};
 }

@@ -38,6 +38,9 @@ bool is_below(const std::string& path, const std::string& ancestor);
 // first (a socket load balancer would hide the service address) or, on kernels that cannot, not at all.
 base::Result<void> pin_cgroup_link(bpf_program* program, const Cgroup& cgroup, const std::string& pin);
 base::Result<void> pin_iterator_link(bpf_program* program, const bpf_map* map, const std::string& pin);
+// An sk_msg program for the sockets of a SOCKHASH. Before 6.10 there is no such link, and the program belongs to the
+// map as long as that exists.
+base::Result<void> pin_sockets_link(bpf_program* program, const bpf_map* sockets, const std::string& pin);
 // Removes the pin if it holds anything but a link of this program to this cgroup.
 base::Result<void> remove_link_elsewhere(const bpf_program* program, const Cgroup& cgroup, const std::string& pin);
 // Detaches at once, whoever else holds the link, and removes the pin. No pin: success.

@@ -37,6 +37,7 @@ weir_pod make_row(const config::Pod& pod, PodWorker worker, uint16_t port, bool 
   }
   if (pod.dataplane == config::Dataplane::observe) row.flags |= WEIR_POD_OBSERVE;
   if (pod.fail_closed) row.flags |= WEIR_POD_FAIL_CLOSED;
+  if (pod.redirect) row.flags |= WEIR_POD_REDIRECT;
   if (v6) row.flags |= WEIR_POD_IPV6;
   return row;
 }

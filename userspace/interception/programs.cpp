@@ -89,10 +89,53 @@ base::Error load_error(int code, const LibbpfLog& log) {
   return {message, code};
 }
 
+base::Result<Skeleton> load_skeleton(const std::string& directory, bool redirect) {
+  LibbpfLog log;
+  Skeleton skeleton(weir_bpf::open());
+  if (!skeleton) return load_error(errno, log);
+  skeleton->rodata->weir_redirect_enabled = redirect;
+  for (bpf_program* program : {skeleton->progs.weir_msg, skeleton->progs.weir_redirect})
+    bpf_program__set_autoload(program, redirect);
+  if (auto pinned = pin_maps(skeleton.get(), directory + "/maps"); !pinned) return pinned.error();
+  if (int error = weir_bpf::load(skeleton.get())) return load_error(-error, log);
+  return skeleton;
+}
+
+// Sockets that were added under an earlier agent run the new program from here on, or none.
+base::Result<void> fill_slot(int msg_programs, const bpf_program* program) {
+  const uint32_t slot = 0;
+  const int fd = program ? bpf_program__fd(program) : -1;
+  const int failed =
+      program ? bpf_map_update_elem(msg_programs, &slot, &fd, BPF_ANY) : bpf_map_delete_elem(msg_programs, &slot);
+  if (failed && errno != ENOENT) return base::system_error("set the redirect program", errno);
+  return {};
+}
+
+base::Result<void> attach_redirect(const weir_bpf& skeleton, const std::string& directory) {
+  if (auto filled = fill_slot(bpf_map__fd(skeleton.maps.msg_programs), skeleton.progs.weir_redirect); !filled)
+    return filled;
+  return pin_sockets_link(skeleton.progs.weir_msg, skeleton.maps.sockets, directory + "/links/weir_msg");
+}
+
+// Loads with redirect if that is wanted and the kernel takes it, else without; `state` then says why.
+base::Result<Skeleton> load_programs(const std::string& directory, RedirectState& state) {
+  if (state.on) {
+    auto skeleton = load_skeleton(directory, true);
+    auto attached = skeleton ? attach_redirect(**skeleton, directory) : base::Result<void>(skeleton.error());
+    if (attached) return skeleton;
+    state = {false, "the kernel does not take it: " + attached.error().message};
+  }
+  auto skeleton = load_skeleton(directory, false);
+  if (!skeleton) return skeleton;
+  if (auto emptied = fill_slot(bpf_map__fd((*skeleton)->maps.msg_programs), nullptr); !emptied) return emptied.error();
+  return skeleton;
+}
+
 }  // namespace
 
 struct Programs::Loaded {
   ProgramOptions options;
+  RedirectState redirect;
   Skeleton skeleton;
   Maps maps;
 };
@@ -103,6 +146,7 @@ Programs& Programs::operator=(Programs&&) noexcept = default;
 Programs::~Programs() = default;
 
 Maps& Programs::maps() { return loaded_->maps; }
+const RedirectState& Programs::redirect() const { return loaded_->redirect; }
 
 base::Result<Programs> Programs::load(const ProgramOptions& options) {
   if (auto mounted = require_bpffs(options.bpf_dir); !mounted) return mounted.error();
@@ -110,15 +154,13 @@ base::Result<Programs> Programs::load(const ProgramOptions& options) {
   for (const std::string& path : {options.bpf_dir, version, version + "/maps", version + "/links"})
     if (auto made = make_private_directory(path); !made) return made.error();
 
-  LibbpfLog log;
-  Skeleton skeleton(weir_bpf::open());
-  if (!skeleton) return load_error(errno, log);
-  if (auto pinned = pin_maps(skeleton.get(), version + "/maps"); !pinned) return pinned.error();
-  if (int error = weir_bpf::load(skeleton.get())) return load_error(-error, log);
-
+  RedirectState redirect = options.redirect;
+  auto skeleton = load_programs(version, redirect);
+  if (!skeleton) return skeleton.error();
   auto maps = Maps::open(options.bpf_dir);
   if (!maps) return maps.error();
-  return Programs(std::make_unique<Loaded>(Loaded{options, std::move(skeleton), std::move(maps).value()}));
+  return Programs(std::make_unique<Loaded>(
+      Loaded{options, std::move(redirect), std::move(skeleton).value(), std::move(maps).value()}));
 }
 
 base::Result<void> Programs::attach() {
@@ -159,14 +201,20 @@ base::Result<void> Programs::uninstall(const std::string& bpf_dir) {
   if (!fs::exists(bpf_dir, error)) return {};
   if (!has_magic(bpf_dir, BPF_FS_MAGIC))
     return base::Error{bpf_dir + " is not on a BPF file system; nothing was removed", EINVAL};
-  std::vector<std::string> pins;
-  for (fs::recursive_directory_iterator entry(bpf_dir, error), end; !error && entry != end; entry.increment(error))
+  std::vector<std::string> pins, slots;
+  for (fs::recursive_directory_iterator entry(bpf_dir, error), end; !error && entry != end; entry.increment(error)) {
     if (entry->path().parent_path().filename() == "links") pins.push_back(entry->path().string());
+    if (entry->path().filename() == "msg_programs") slots.push_back(entry->path().string());
+  }
   if (error) return base::Error{"list " + bpf_dir + ": " + error.message(), error.value()};
   // Nothing may be diverted any more before the other hooks go: weir_connect* sorts first.
   std::sort(pins.begin(), pins.end());
   for (const std::string& pin : pins)
     if (auto removed = remove_link(pin); !removed) return removed;
+  // Where the sk_msg program belongs to the map, that keeps itself alive by what stands in the slot.
+  for (const std::string& slot : slots)
+    if (base::Fd map(bpf_obj_get(slot.c_str())); map)
+      if (auto emptied = fill_slot(map.get(), nullptr); !emptied) return emptied;
   fs::remove_all(bpf_dir, error);
   if (error) return base::Error{"remove " + bpf_dir + ": " + error.message(), error.value()};
   return {};

@@ -9,6 +9,7 @@
 
 #include "base/result.h"
 #include "interception/maps.h"
+#include "interception/redirect_gate.h"
 
 namespace weir::interception {
 
@@ -16,11 +17,13 @@ struct ProgramOptions {
   std::string bpf_dir = "/sys/fs/bpf/weir";
   std::string pods_cgroup;   // cgroup v2 folder whose sockets are looked at (kubepods)
   std::string agent_cgroup;  // the agent's own; sockops is attached here too unless it lies below pods_cgroup
+  RedirectState redirect;    // what the gate says
 };
 
 class Programs {
  public:
-  // Loads the programs and creates or reuses the pinned maps. Needs CAP_BPF and CAP_NET_ADMIN.
+  // Loads the programs and creates or reuses the pinned maps. Needs CAP_BPF and CAP_NET_ADMIN. Where the kernel
+  // does not take the redirect that `options` ask for, everything else is loaded: redirect() says why.
   static base::Result<Programs> load(const ProgramOptions& options);
   // Attaches every program by a pinned link, or updates the program of the pinned link.
   base::Result<void> attach();
@@ -28,6 +31,7 @@ class Programs {
   static base::Result<void> uninstall(const std::string& bpf_dir);
 
   Maps& maps();
+  const RedirectState& redirect() const;
 
   Programs(Programs&&) noexcept;
   Programs& operator=(Programs&&) noexcept;

@@ -8,6 +8,7 @@ namespace {
 
 constexpr std::string_view kDataplane = "weir.dev/dataplane";
 constexpr std::string_view kFailPolicy = "weir.dev/fail-policy";
+constexpr std::string_view kRedirect = "weir.dev/redirect";
 // As many as a row of the BPF map holds (WEIR_MAX_EXCLUDED_PORTS).
 constexpr size_t kMaxExcludedPorts = 16;
 
@@ -45,6 +46,7 @@ class PodTranslation {
     read_excluded_ports("weir.dev/exclude-outbound-ports");
     read_excluded_ports("traffic.sidecar.istio.io/excludeOutboundPorts");
     read_fail_policy();
+    read_redirect();
     result_.refusal = refusal();
     if (!result_.refusal.empty() && result_.dataplane != config::Dataplane::disabled) {
       report(Code::pod_refused, "is labelled for weir but cannot be enrolled: it " + result_.refusal);
@@ -80,6 +82,18 @@ class PodTranslation {
     } else {
       report(Code::unknown_label_value, "the annotation weir.dev/fail-policy is " + shown(*value) + ", taken for open",
              "use open or closed");
+    }
+  }
+
+  void read_redirect() {
+    const std::string* value =
+        inherited(pod_.metadata.annotations, home_ ? &home_->metadata.annotations : nullptr, kRedirect);
+    if (!value || *value == "on") return;
+    if (*value == "off") {
+      result_.redirect = false;
+    } else {
+      report(Code::unknown_label_value, "the annotation weir.dev/redirect is " + shown(*value) + ", taken for on",
+             "use \"on\" or \"off\"");
     }
   }
 

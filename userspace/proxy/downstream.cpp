@@ -10,6 +10,9 @@ Downstream::Downstream(Worker& worker, Source& source, std::unique_ptr<io::Socke
     : Http2Transport(worker, source, std::move(socket), http2::Role::server), dialled_(dialled) {
   ++worker.stats().downstream_connections;
   ++worker.stats().downstream_connections_total;
+  if (const auto& redirected = worker.options().redirected) {
+    if (ReportRead report = redirected(this->socket().fd())) use_redirect(std::move(report));
+  }
   start(first);
   if (worker.draining()) drain();
 }

@@ -29,7 +29,9 @@ void Http2Transport::start(const base::Slice& first) {
   started_ = true;
   socket_->receive();
   needs_flush();  // our preface and SETTINGS
-  if (!first.empty()) connection_.receive(first, worker().reactor().now());
+  if (first.empty()) return;
+  if (redirected_) redirected_->received(first.size());
+  connection_.receive(first, worker().reactor().now());
 }
 
 void Http2Transport::tick(base::Instant now) {
@@ -49,6 +51,7 @@ void Http2Transport::abort() { fail("aborted"); }
 void Http2Transport::on_connected(int) {}
 
 void Http2Transport::on_received(base::Slice bytes) {
+  if (redirected_) redirected_->received(bytes.size());
   if (ended_) return;  // lingering: read and dropped until the peer closes
   connection_.receive(bytes, worker().reactor().now());
   if (connection_.finished()) needs_flush();
@@ -68,8 +71,17 @@ void Http2Transport::on_limit(http2::Limit limit, http2::LimitAction action) {
                   http2::kLimitNames[http2::index_of(limit)]);
 }
 
+void Http2Transport::on_probe_returned() {
+  redirected_->probe_returned();
+  needs_flush();
+}
+
 void Http2Transport::flush() {
   if (!started_ || lingering_ || socket_->closing() || socket_->sending()) return;
+  if (redirected_ && !redirected_->may_send()) {
+    ++worker().stats().redirect_stalls;
+    return;
+  }
   iovec out[kGatherEntries];
   const size_t entries = connection_.gather(out);
   if (entries > 0) {
@@ -84,6 +96,7 @@ void Http2Transport::flush() {
 void Http2Transport::on_sent(int result) {
   if (result < 0) return close(std::strerror(-result), false);
   connection_.written(static_cast<size_t>(result));
+  if (redirected_) redirected_->sent(static_cast<size_t>(result));
   if (!socket_->sending()) needs_flush();
 }
 

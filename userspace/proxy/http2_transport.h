@@ -3,9 +3,11 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 
 #include "http2/connection.h"
 #include "io/socket.h"
+#include "proxy/redirected.h"
 #include "proxy/transport.h"
 #include "proxy/worker_stats.h"
 
@@ -27,6 +29,8 @@ class Http2Transport : public Transport, protected io::SocketEvents, protected h
   Http2Transport(Worker& worker, Source& source, std::unique_ptr<io::Socket> socket, http2::Role role);
 
   io::Socket& socket() { return *socket_; }
+  // The connection's bytes go past TCP. Comes before start().
+  void use_redirect(ReportRead report) { redirected_.emplace(connection_, std::move(report)); }
   // Begins to receive; `first` are bytes that were read before.
   void start(const base::Slice& first);
   // Gives the connection up: streams are reset, the socket closes.
@@ -43,6 +47,7 @@ class Http2Transport : public Transport, protected io::SocketEvents, protected h
   void on_closed() override;
   void on_output() override;
   void on_limit(http2::Limit limit, http2::LimitAction action) override;
+  void on_probe_returned() override;
 
  private:
   void begin_lingering_close();
@@ -52,6 +57,7 @@ class Http2Transport : public Transport, protected io::SocketEvents, protected h
   std::unique_ptr<io::Socket> socket_;
   LimitCounters& limit_counters_;
   http2::Connection connection_;
+  std::optional<Redirected> redirected_;
   io::MemberTimer<Http2Transport, &Http2Transport::linger_over> linger_{*this};
   bool started_ = false;    // the socket is connected and receives
   bool ended_ = false;      // on_ended() was called

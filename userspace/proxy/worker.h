@@ -18,6 +18,7 @@
 #include "interception/enrolment.h"
 #include "io/reactor.h"
 #include "proxy/exchange.h"
+#include "proxy/redirected.h"
 #include "proxy/slab.h"
 #include "proxy/source.h"
 #include "proxy/transport.h"
@@ -38,6 +39,9 @@ struct WorkerOptions {
   std::function<base::Result<void>(int fd)> mark_upstream;
   // Where an accepted connection was going; nullopt if it was not diverted. Called by the worker.
   std::function<std::optional<base::SocketAddress>(int fd)> original_destination;
+  // Of an accepted connection that began with the HTTP/2 preface: whom to tell what has been read, if its bytes go past
+  // TCP; otherwise empty. Called by the worker.
+  std::function<ReportRead(int fd)> redirected;
 };
 
 // A Snapshot in use on this worker: exchanges keep the one they began with. Counted by a

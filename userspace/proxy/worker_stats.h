@@ -42,7 +42,8 @@ struct WorkerStats {
   Counter upstream_connect_failures;
   Counter downstream_protocol_errors, upstream_protocol_errors;
   LimitCounters downstream_limits, upstream_limits;
-  Counter turns;  // of the loop
+  Counter redirect_stalls;  // sends put off since the application had not read what it was sent
+  Counter turns;            // of the loop
 };
 
 }  // namespace weir::proxy

@@ -33,7 +33,7 @@ TEST(ToJson, ShowsPodsAndFindings) {
   EXPECT_EQ(dump["pods"], json::parse(R"([{
     "namespace": "default", "name": "client", "uid": "uid-1", "node": "", "service_account": "", "ips": ["10.0.1.5"],
     "labels": {}, "dataplane": "enabled", "refusal": "has an istio-proxy container", "excluded_ports": [9090],
-    "fail_closed": false}])"));
+    "fail_closed": false, "redirect": true}])"));
   ASSERT_EQ(dump["findings"].size(), 2u);
   EXPECT_EQ(dump["findings"][0], json::parse(R"({"code": "WEIR0101", "severity": "warning", "file": "a.yaml", "line": 3,
     "object": "Service default/greeter", "message": "is odd", "fix": "fix"})"));

@@ -106,6 +106,7 @@ class Endpoint : public ConnectionEvents {
   void on_output() override { ++output_announcements; }
   void on_capacity() override { ++capacity_announcements; }
   void on_limit(Limit limit, LimitAction action) override { ++limits_hit[{limit, action}]; }
+  void on_probe_returned() override { ++probes_returned; }
 
   StreamLog& open() {
     StreamLog& log = add_log();
@@ -141,6 +142,7 @@ class Endpoint : public ConnectionEvents {
   int output_announcements = 0;
   int capacity_announcements = 0;
   std::map<std::pair<Limit, LimitAction>, int> limits_hit;  // how often each acted
+  int probes_returned = 0;
   bool consume_at_once = true;
   std::function<void(StreamLog&)> on_event;  // of streams that the peer opens
   base::Instant now;

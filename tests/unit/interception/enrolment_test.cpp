@@ -296,7 +296,7 @@ TEST_F(EnrolmentTest, FollowsLabelsAndAddressesWhileEnrolled) {
   want(std::vector{changed});
   EXPECT_THAT(recorder_.log, ElementsAre("row", "updated 1"));
   const weir_pod& row = recorder_.rows.begin()->second;
-  EXPECT_EQ(row.flags, WEIR_POD_OBSERVE | WEIR_POD_FAIL_CLOSED | WEIR_POD_IPV6);
+  EXPECT_EQ(row.flags, WEIR_POD_OBSERVE | WEIR_POD_FAIL_CLOSED | WEIR_POD_REDIRECT | WEIR_POD_IPV6);
   EXPECT_EQ(row.pod_ip4[3], 9);
   want(std::vector{changed});
   EXPECT_THAT(recorder_.log, SizeIs(2)) << "nothing changed";

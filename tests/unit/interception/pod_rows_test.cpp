@@ -31,14 +31,15 @@ TEST(MakeRow, SaysWhereAndHow) {
   EXPECT_EQ(row.excluded_ports_be[0], htons(8080));
   EXPECT_EQ(row.excluded_ports_be[1], htons(443));
   EXPECT_EQ(row.excluded_ports_be[2], 0);
-  EXPECT_EQ(row.flags, WEIR_POD_IPV6);
+  EXPECT_EQ(row.flags, WEIR_POD_REDIRECT | WEIR_POD_IPV6);
   EXPECT_EQ(row.heartbeat, 12u);
 }
 
 TEST(MakeRow, Flags) {
-  EXPECT_EQ(make_row(pod_with(config::Dataplane::enabled), {}, 1, false).flags, 0u);
+  EXPECT_EQ(make_row(pod_with(config::Dataplane::enabled), {}, 1, false).flags, WEIR_POD_REDIRECT);
   config::Pod pod = pod_with(config::Dataplane::observe);
   pod.fail_closed = true;
+  pod.redirect = false;
   EXPECT_EQ(make_row(pod, {}, 1, false).flags, WEIR_POD_OBSERVE | WEIR_POD_FAIL_CLOSED);
 }
 

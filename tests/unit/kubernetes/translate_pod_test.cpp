@@ -137,6 +137,28 @@ TEST(FailPolicy, PodsAnnotationThenNamespaces) {
   }
 }
 
+TEST(Pods, MayOptOutOfRedirect) {
+  struct Case {
+    const char* pod_value;
+    const char* namespace_value;
+    bool redirect;
+    size_t findings;
+  };
+  const Case kCases[] = {{"", "", true, 0},
+                         {"'off'", "", false, 0},
+                         {"", "'off'", false, 0},
+                         {"'on'", "'off'", true, 0},
+                         {"never", "", true, 1}};
+  for (const Case& c : kCases) {
+    auto note = [](std::string value) {
+      return value.empty() ? "" : "annotations: {weir.dev/redirect: " + value + "}";
+    };
+    World world({pod("name: p, uid: u, " + note(c.pod_value)), home(note(c.namespace_value))});
+    EXPECT_EQ(world.build()->pods[0]->redirect, c.redirect) << c.pod_value << "/" << c.namespace_value;
+    EXPECT_EQ(world.findings("WEIR0401").size(), c.findings);
+  }
+}
+
 std::string names(const World& world) {
   std::string text;
   for (const auto& pod : world.snapshot->pods) text += pod->name + " ";

@@ -108,6 +108,8 @@ TEST(Status, IsAFewLines) {
             "WORKER   PODS   DOWNSTREAM   UPSTREAM   TCP RELAYS   ACTIVE RPCS   RPS\n"
             "0        3      5            9          1            2             500\n"
             "1        -      -            -          -            -             0\n");
+  now["redirect"] = {{"state", "off"}, {"reason", "Linux 6.1.90 is older than 6.1.142"}};
+  EXPECT_THAT(render_status(now, false, false), HasSubstr("\nRedirect: off, Linux 6.1.90 is older than 6.1.142\n"));
   now["ready"] = false;
   now["not_ready_reason"] = "no configuration";
   now["config"] = nullptr;
@@ -137,23 +139,25 @@ TEST(BpfTables, ShowRows) {
   pod.pod_ip4[3] = 5;
   pod.listener_port_be = htons(61000);
   pod.excluded_ports_be[0] = htons(9090);
-  pod.flags = WEIR_POD_OBSERVE | WEIR_POD_FAIL_CLOSED;
+  pod.flags = WEIR_POD_OBSERVE | WEIR_POD_FAIL_CLOSED | WEIR_POD_REDIRECT;
   pod.worker = 1;
   json alive = to_json(4242, pod), hung = to_json(4343, pod);
   alive["heartbeat_age_seconds"] = 0.125;
   hung["heartbeat_age_seconds"] = 61.5;
   EXPECT_EQ(
       render_pods(json::array({alive, hung, to_json(4444, pod)}), true, false),
-      "NETNS   POD   IP         LISTENER   WORKER   HEARTBEAT   STATE     EXCLUDED PORTS   FAIL CLOSED   GENERATION\n"
-      "4242    -     10.0.0.5   61000      1        125ms       observe   9090             yes           0\n"
-      "4343    -     10.0.0.5   61000      1        1m1s        observe   9090             yes           0\n"
-      "4444    -     10.0.0.5   61000      1        none        observe   9090             yes           0\n");
+      "NETNS   POD   IP         LISTENER   WORKER   HEARTBEAT   STATE     EXCLUDED PORTS   FAIL CLOSED   REDIRECT   "
+      "GENERATION\n"
+      "4242    -     10.0.0.5   61000      1        125ms       observe   9090             yes           yes        0\n"
+      "4343    -     10.0.0.5   61000      1        1m1s        observe   9090             yes           yes        0\n"
+      "4444    -     10.0.0.5   61000      1        none        observe   9090             yes           yes        "
+      "0\n");
 
   const json flows = json::parse(R"([{"source": "10.0.0.5:40000", "destination": "10.96.0.10:50051", "mode": "l7",
-    "age_seconds": 61.5, "netns_cookie": 4242, "pod": "", "service": ""}])");
+    "redirect": true, "age_seconds": 61.5, "netns_cookie": 4242, "pod": "", "service": ""}])");
   EXPECT_EQ(render_flows(flows, false, false),
-            "SOURCE           DESTINATION        MODE   AGE    POD   SERVICE\n"
-            "10.0.0.5:40000   10.96.0.10:50051   l7     1m1s   -     -\n");
+            "SOURCE           DESTINATION        MODE   PATH       AGE    POD   SERVICE\n"
+            "10.0.0.5:40000   10.96.0.10:50051   l7     redirect   1m1s   -     -\n");
 }
 
 TEST(Brakes, AreListed) {

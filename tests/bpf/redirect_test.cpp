@@ -1,0 +1,432 @@
+// Which connections are redirected, and that every byte arrives, in order.
+#include "redirect.h"
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
+
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <random>
+#include <vector>
+
+#include "inspect.h"
+
+namespace weir::bpf_test {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using testing::AnyOf;
+
+// What an application sends first, in so many sends.
+struct Opening {
+  const char* name;
+  std::vector<std::string> sends;
+  uint32_t mode = WEIR_MODE_L7;
+  uint32_t pod_flags = WEIR_POD_IPV6 | WEIR_POD_REDIRECT;
+  weir_path path = WEIR_PATH_TCP;
+};
+
+const std::string kPrefaceText(kPreface);
+
+const Opening kOpenings[] = {
+    {.name = "preface", .sends = {kPrefaceText, "more"}, .path = WEIR_PATH_REDIRECT},
+    {.name = "preface_and_more", .sends = {kPrefaceText + std::string(100'000, 'x'), "y"}, .path = WEIR_PATH_REDIRECT},
+    {.name = "preface_in_two_sends", .sends = {kPrefaceText.substr(0, 23), kPrefaceText.substr(23), "more"}},
+    {.name = "preface_second", .sends = {"x", kPrefaceText}},
+    {.name = "redis", .sends = {"*1\r\n$4\r\nPING\r\n", "*2\r\n$3\r\nGET\r\n$1\r\nk\r\n"}},
+    {.name = "http1", .sends = {"POST / HTTP/1.1\r\nHost: grpc-service\r\n\r\n", "body"}},
+    {.name = "almost_a_preface", .sends = {"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\r", "more"}},
+    {.name = "detected_port", .sends = {kPrefaceText, "more"}, .mode = WEIR_MODE_DETECT, .path = WEIR_PATH_UNDECIDED},
+    {.name = "opted_out", .sends = {kPrefaceText, "more"}, .pod_flags = WEIR_POD_IPV6, .path = WEIR_PATH_UNDECIDED},
+};
+
+class Openings : public Redirection, public testing::WithParamInterface<std::tuple<Opening, Dialling>> {};
+
+TEST_P(Openings, DecideThePathForBothDirections) {
+  const auto& [opening, dialling] = GetParam();
+  const base::SocketAddress service = address(dialling.service_ip, kServicePort);
+  row_.flags = opening.pod_flags;
+  write_pod();
+  write_service(service, opening.mode);
+  Ends ends = connect_to(service, dialling.family);
+  std::string sent, got;
+  for (const std::string& part : opening.sends) {
+    ASSERT_TRUE(send_all(ends.client, part));
+    sent += part;
+    got += receive(ends.agent, part.size());
+  }
+  EXPECT_EQ(got, sent);
+  const bool redirected = opening.path == WEIR_PATH_REDIRECT;
+  EXPECT_EQ(received_by_tcp(ends.agent), redirected ? 0 : sent.size());
+  EXPECT_EQ(maps_.redirected(ends.agent.get()).has_value(), redirected);
+  EXPECT_EQ(counted(WEIR_STAT_REDIRECTED), redirected ? 1u : 0u);
+  EXPECT_EQ(counted(WEIR_STAT_REDIRECT_TCP), opening.path == WEIR_PATH_TCP ? 1u : 0u);
+  ASSERT_EQ(maps_.flows()->size(), 1u);
+  EXPECT_EQ(maps_.flows()->front().redirected, redirected);
+
+  ASSERT_TRUE(send_all(ends.agent, "the answer"));
+  EXPECT_EQ(receive(ends.client, 10), "the answer");
+  EXPECT_EQ(received_by_tcp(ends.client), redirected ? 0u : 10u);
+}
+
+INSTANTIATE_TEST_SUITE_P(Redirect, Openings,
+                         testing::Combine(testing::ValuesIn(kOpenings), testing::ValuesIn(kDiallings)),
+                         [](const auto& test) {
+                           return std::string(std::get<0>(test.param).name) + "_" + std::get<1>(test.param).name;
+                         });
+
+using Redirect = Redirection;
+
+TEST_F(Redirect, AgentThatSpeaksFirstUsesTcpForLife) {
+  Ends ends = connect();
+  ASSERT_TRUE(send_all(ends.agent, "220 hello\r\n"));
+  EXPECT_EQ(receive(ends.client, 11), "220 hello\r\n");
+  ASSERT_TRUE(send_all(ends.client, kPreface));
+  EXPECT_EQ(receive(ends.agent, kPreface.size()), kPreface);
+  ASSERT_TRUE(send_all(ends.agent, "more"));
+  EXPECT_EQ(receive(ends.client, 4), "more");
+  EXPECT_EQ(received_by_tcp(ends.client), 15u);
+  EXPECT_EQ(received_by_tcp(ends.agent), 0u) << "the application's direction is its own";
+}
+
+// Sends `total` bytes of the pattern, at most `window` ahead of the reader.
+bool send_within(const base::Fd& from, const CheckedReader& reader, uint64_t total, uint64_t window) {
+  Pattern pattern;
+  std::mt19937 random(1);
+  while (pattern.position() < total) {
+    if (!send_all(from, pattern.next(1 + random() % 200'000))) return false;
+    while (pattern.position() > reader.position() + window) std::this_thread::yield();
+  }
+  return shutdown(from.get(), SHUT_WR) == 0;
+}
+
+TEST_F(Redirect, BulkBothWaysAtOnce) {
+  constexpr uint64_t kBytes = 64 << 20, kWindow = 4 << 20;
+  Ends ends = connect();
+  ASSERT_TRUE(send_all(ends.client, kPreface));
+  CheckedReader up(ends.agent, &maps_);
+  ASSERT_TRUE(send_all(ends.agent, kPreface));
+  CheckedReader down(ends.client, nullptr);
+  bool up_sent = false;
+  std::thread sender([&] { up_sent = send_within(ends.client, up, kBytes, kWindow); });
+  EXPECT_TRUE(send_within(ends.agent, down, kBytes, kWindow));
+  sender.join();
+  EXPECT_TRUE(up_sent);
+  EXPECT_EQ(up.finish(), "");
+  EXPECT_EQ(down.finish(), "");
+  EXPECT_LE(received_by_tcp(ends.agent), 1u) << "the FIN";
+  EXPECT_LE(received_by_tcp(ends.client), 1u);
+  EXPECT_GE(up.position(), kBytes);
+  EXPECT_GE(down.position(), kBytes);
+  EXPECT_EQ(counted(WEIR_STAT_REDIRECT_OVERRUN), 0u);
+}
+
+// Without a window: now and then the sender is too far ahead, and goes on by TCP.
+TEST_F(Redirect, AMillionMessagesOfRandomSizes) {
+  constexpr int kMessages = 1'000'000;
+  const auto until = Clock::now() + std::chrono::seconds(20);
+  std::mt19937 random(2);
+  std::geometric_distribution<size_t> size(1.0 / 200);
+  int messages = 0;
+  while (messages < kMessages && Clock::now() < until) {
+    Ends ends = connect();
+    CheckedReader reader(ends.agent, &maps_);
+    ASSERT_TRUE(send_all(ends.client, kPreface));
+    Pattern pattern;
+    for (int i = 0; i < 50'000; ++i, ++messages)
+      ASSERT_TRUE(send_all(ends.client, pattern.next(1 + size(random)))) << messages << ": " << strerror(errno);
+    shutdown(ends.client.get(), SHUT_WR);
+    EXPECT_EQ(reader.finish(), "");
+    EXPECT_EQ(reader.position(), pattern.position());
+  }
+  RecordProperty("messages", messages);
+  RecordProperty("overruns", static_cast<int>(counted(WEIR_STAT_REDIRECT_OVERRUN)));
+}
+
+// The first send races the hand-over: connect() without waiting, then send as soon as the kernel takes it.
+TEST_F(Redirect, SendsRacingTheMomentOfEstablishment) {
+  constexpr size_t kThreads = 4, kEach = 150, kBytes = 300;
+  agent4_.reset();
+  agent4_ = agent_listener(pod_, maps_, address("127.0.0.1", kListenerPort), kThreads * kEach);
+  std::vector<base::Fd> sockets;
+  for (size_t i = 0; i < kThreads * kEach; ++i) {
+    sockets.push_back(pod_.socket(AF_INET));
+    fcntl(sockets.back().get(), F_SETFL, O_NONBLOCK);
+  }
+  std::atomic<int> unsent = 0;
+  const auto until = Clock::now() + std::chrono::seconds(10);
+  const auto insist = [&](const base::Fd& socket, std::string_view bytes) {
+    while (send(socket.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL) < 0)
+      if (Clock::now() > until) return void(++unsent);
+  };
+  std::vector<std::thread> clients;
+  for (size_t t = 0; t < kThreads; ++t) {
+    clients.emplace_back([&, t] {
+      for (size_t i = 0; i < kEach; ++i) {
+        base::Fd& socket = sockets[t * kEach + i];
+        dial(socket, kService4);
+        insist(socket, kPreface);
+        Pattern pattern;
+        for (int part = 0; part < 3; ++part) insist(socket, pattern.next(kBytes / 3));
+        socket.reset();
+      }
+    });
+  }
+  for (std::thread& client : clients) client.join();
+  ASSERT_EQ(unsent, 0);
+  for (size_t i = 0; i < sockets.size(); ++i) {
+    Arrival arrived = arrival();
+    ASSERT_EQ(arrived.where, Where::agent);
+    Pattern pattern;
+    ASSERT_EQ(receive(arrived.socket, kPreface.size()), kPreface);
+    EXPECT_TRUE(pattern.matches(receive(arrived.socket, kBytes + 1)));
+    EXPECT_EQ(pattern.position(), kBytes);
+  }
+  const uint64_t redirected = counted(WEIR_STAT_REDIRECTED), tcp = counted(WEIR_STAT_REDIRECT_TCP);
+  EXPECT_EQ(redirected + tcp, sockets.size());
+  EXPECT_GT(redirected, 0u);
+  RecordProperty("redirected", static_cast<int>(redirected));
+}
+
+TEST_F(Redirect, DataOfTcpFastOpenMakesItTcp) {
+  struct Case {
+    const char* name;
+    bool deferred;  // TCP_FASTOPEN_CONNECT: the first send() connects
+  };
+  for (const Case& c : {Case{"MSG_FASTOPEN", false}, Case{"TCP_FASTOPEN_CONNECT", true}}) {
+    SCOPED_TRACE(c.name);
+    Ends ends;
+    ends.client = pod_.socket(AF_INET);
+    const int on = 1;
+    if (c.deferred) {
+      ASSERT_EQ(setsockopt(ends.client.get(), IPPROTO_TCP, TCP_FASTOPEN_CONNECT, &on, sizeof on), 0);
+      ASSERT_EQ(setsockopt(ends.client.get(), IPPROTO_TCP, TCP_FASTOPEN_NO_COOKIE, &on, sizeof on), 0);
+      ASSERT_EQ(dial(ends.client, kService4), 0);
+      ASSERT_TRUE(send_all(ends.client, kPreface));
+    } else {
+      sockaddr_storage to{};
+      const socklen_t size = kService4.to(to);
+      ASSERT_EQ(sendto(ends.client.get(), kPreface.data(), kPreface.size(), MSG_FASTOPEN,
+                       reinterpret_cast<sockaddr*>(&to), size),
+                static_cast<ssize_t>(kPreface.size()));
+    }
+    Arrival arrived = arrival();
+    ASSERT_EQ(arrived.where, Where::agent);
+    ASSERT_TRUE(send_all(ends.client, "second"));
+    EXPECT_EQ(receive(arrived.socket, kPreface.size() + 6), kPrefaceText + "second");
+    EXPECT_EQ(received_by_tcp(arrived.socket), kPreface.size() + 6);
+  }
+  EXPECT_EQ(counted(WEIR_STAT_REDIRECTED), 0u);
+}
+
+TEST_F(Redirect, HalfCloseKeepsWhatWasSent) {
+  for (int i = 0; i < 200; ++i) {
+    Ends ends = connect_redirected();
+    const std::string request(30'000, 'q'), response(50'000, 'r');
+    ASSERT_TRUE(send_all(ends.client, request));
+    shutdown(ends.client.get(), SHUT_WR);
+    EXPECT_EQ(receive(ends.agent, request.size() + 1), request) << "then the end";
+    ASSERT_TRUE(send_all(ends.agent, response));
+    shutdown(ends.agent.get(), SHUT_WR);
+    EXPECT_EQ(receive(ends.client, response.size() + 1), response);
+  }
+}
+
+TEST_F(Redirect, CloseAfterSendKeepsWhatWasSent) {
+  for (int i = 0; i < 200; ++i) {
+    Ends ends = connect_redirected();
+    const std::string bytes(20'000, 'q');
+    base::Fd &from = i % 2 ? ends.client : ends.agent, &to = i % 2 ? ends.agent : ends.client;
+    ASSERT_TRUE(send_all(from, bytes));
+    from.reset();
+    EXPECT_EQ(receive(to, bytes.size() + 1), bytes);
+  }
+}
+
+TEST_F(Redirect, ResetAfterSendKeepsWhatWasSent) {
+  for (int i = 0; i < 200; ++i) {
+    Ends ends = connect_redirected();
+    const std::string bytes(20'000, 'q');
+    ASSERT_TRUE(send_all(ends.client, bytes));
+    abort_connection(ends.client);
+    EXPECT_EQ(receive(ends.agent, bytes.size()), bytes);
+    char byte;
+    EXPECT_EQ(recv(ends.agent.get(), &byte, 1, 0), -1);
+    EXPECT_EQ(errno, ECONNRESET);
+  }
+}
+
+struct Flood {
+  const char* name;
+  size_t message;
+};
+
+class Floods : public Redirection, public testing::WithParamInterface<Flood> {};
+
+// A stopped agent, or an application that knows no window: what the kernel holds is bounded, then TCP makes it wait.
+TEST_P(Floods, OfAReaderThatStandsStillGoBackToTcp) {
+  const Flood& flood = GetParam();
+  Ends ends = connect_redirected();
+  fcntl(ends.client.get(), F_SETFL, O_NONBLOCK);
+  Pattern sent;
+  std::string_view rest;
+  while (true) {
+    if (rest.empty()) rest = sent.next(flood.message);
+    const ssize_t n = send(ends.client.get(), rest.data(), rest.size(), MSG_NOSIGNAL);
+    if (n < 0) break;
+    rest.remove_prefix(static_cast<size_t>(n));
+  }
+  EXPECT_EQ(errno, EAGAIN) << "TCP makes it wait";
+  const uint64_t total = sent.position() - rest.size();
+  EXPECT_EQ(counted(WEIR_STAT_REDIRECT_OVERRUN), 1u);
+  // Redirected bytes first, then those that came by TCP.
+  Pattern got;
+  EXPECT_TRUE(got.matches(receive(ends.agent, total)));
+  EXPECT_EQ(got.position(), total);
+  // Both bytes and messages have their price in the kernel's memory.
+  const uint64_t by_tcp = received_by_tcp(ends.agent), redirected = total - by_tcp;
+  EXPECT_GT(by_tcp, 0u);
+  EXPECT_GT(redirected + redirected / flood.message * 1024, 7u << 20);
+  EXPECT_LE(redirected + redirected / flood.message * 1024, 8u << 20);
+  ASSERT_TRUE(send_all(ends.client, "for life"));
+  EXPECT_EQ(receive(ends.agent, 8), "for life");
+}
+
+INSTANTIATE_TEST_SUITE_P(Redirect, Floods,
+                         testing::Values(Flood{"tiny", 16}, Flood{"small", 100}, Flood{"large", 65'536}),
+                         [](const auto& test) { return test.param.name; });
+
+TEST_F(Redirect, AnAgentThatReadsAndSaysSoKeepsItUp) {
+  for (size_t message : {13u, 200u, 30'000u}) {
+    Ends ends = connect();
+    ASSERT_TRUE(send_all(ends.client, kPreface));
+    CheckedReader reader(ends.agent, &maps_);
+    Pattern pattern;
+    // Several times the limit, at their cost of 1 KiB a message.
+    for (uint64_t cost = 0; cost < (64u << 20); cost += message + 1024) {
+      ASSERT_TRUE(send_all(ends.client, pattern.next(message)));
+      while (pattern.position() > reader.position() + 32 * message) std::this_thread::yield();
+    }
+    EXPECT_EQ(received_by_tcp(ends.agent), 0u) << message;
+  }
+  EXPECT_EQ(counted(WEIR_STAT_REDIRECT_OVERRUN), 0u);
+}
+
+TEST_F(Redirect, WindowUsedAtOnceIsNoOverrun) {
+  Ends ends = connect_redirected();
+  Pattern pattern;
+  const std::string window(pattern.next(4 << 20));
+  ASSERT_TRUE(send_all(ends.client, window));
+  for (int i = 0; i < 1000; ++i) ASSERT_TRUE(send_all(ends.client, std::string(100, 'h'))) << "heads are not counted";
+  EXPECT_EQ(counted(WEIR_STAT_REDIRECT_OVERRUN), 0u);
+  EXPECT_EQ(receive(ends.agent, window.size()), window);
+}
+
+class RedirectLife : public testing::Test {
+ protected:
+  void enrol(interception::Maps& maps) {
+    weir_pod row = enrolled_row();
+    row.flags |= WEIR_POD_REDIRECT;
+    ASSERT_TRUE(maps.set_pod(pod_.netns().cookie(), row).ok());
+    ASSERT_TRUE(maps.set_service(kService, {WEIR_MODE_L7, 0, kGeneration}).ok());
+  }
+  // Sends a part each way and checks it; returns whether it went past TCP.
+  bool exchange() {
+    const uint64_t before = received_by_tcp(agent_);
+    EXPECT_TRUE(send_all(client_, "to the agent"));
+    EXPECT_EQ(receive(agent_, 12), "to the agent");
+    EXPECT_TRUE(send_all(agent_, "and back"));
+    EXPECT_EQ(receive(client_, 8), "and back");
+    return received_by_tcp(agent_) == before;
+  }
+  void connect(const base::Fd& listener) {
+    client_ = pod_.socket(AF_INET);
+    ASSERT_EQ(dial(client_, kService), 0);
+    agent_ = accept_one({&listener}, {}).socket;
+    ASSERT_TRUE(send_all(client_, kPreface));
+    ASSERT_EQ(receive(agent_, kPreface.size()), kPreface);
+  }
+
+  const base::SocketAddress kService = address(kServiceIp4, kServicePort);
+  Node node_;
+  Pod pod_{node_};
+  base::Fd client_, agent_;
+};
+
+TEST_F(RedirectLife, ANewAgentSwapsTheProgramUnderLiveConnections) {
+  auto first = std::make_unique<interception::Programs>(load_and_attach(node_));
+  EXPECT_TRUE(first->redirect().on);
+  enrol(first->maps());
+  base::Fd listener = agent_listener(pod_, first->maps(), address("127.0.0.1", kListenerPort));
+  connect(listener);
+  EXPECT_TRUE(exchange());
+  ASSERT_TRUE(send_all(client_, "queued while nobody reads "));
+  first.reset();
+  EXPECT_TRUE(send_all(client_, "without an agent "));
+  const uint32_t program_before = redirect_program(node_.bpf_dir());
+  interception::Programs second = load_and_attach(node_);
+  EXPECT_NE(redirect_program(node_.bpf_dir()), program_before);
+  EXPECT_TRUE(send_all(client_, "and with the next"));
+  EXPECT_EQ(receive(agent_, 60), "queued while nobody reads without an agent and with the next");
+  EXPECT_TRUE(exchange());
+  EXPECT_EQ(second.maps().accounts().value(), 1u);
+}
+
+TEST_F(RedirectLife, AnEmptySlotMeansTcpForLife) {
+  interception::Programs programs = load_and_attach(node_);
+  enrol(programs.maps());
+  base::Fd listener = agent_listener(pod_, programs.maps(), address("127.0.0.1", kListenerPort));
+  connect(listener);
+  EXPECT_TRUE(exchange());
+  ASSERT_TRUE(send_all(client_, "redirected, "));
+  {
+    auto options = node_.options();
+    options.redirect = {false, "--redirect off"};
+    auto off = interception::Programs::load(options);
+    ASSERT_TRUE(off.ok()) << off.error().message;
+    ASSERT_TRUE(off->attach().ok());
+    EXPECT_FALSE(off->redirect().on);
+    ASSERT_TRUE(send_all(client_, "by TCP, "));
+    EXPECT_FALSE(redirect_program(node_.bpf_dir()));
+  }
+  interception::Programs again = load_and_attach(node_);
+  ASSERT_TRUE(send_all(client_, "by TCP for life"));
+  EXPECT_EQ(receive(agent_, 35), "redirected, by TCP, by TCP for life");
+  EXPECT_FALSE(exchange());
+  EXPECT_EQ(again.maps().accounts().value(), 0u);
+}
+
+TEST_F(RedirectLife, GateOffUsesNothingOfIt) {
+  auto options = node_.options();
+  options.redirect = {false, "Linux 6.1.90 is older than 6.1.142"};
+  auto programs = interception::Programs::load(options);
+  ASSERT_TRUE(programs.ok()) << programs.error().message;
+  ASSERT_TRUE(programs->attach().ok());
+  enrol(programs->maps());
+  base::Fd listener = agent_listener(pod_, programs->maps(), address("127.0.0.1", kListenerPort));
+  connect(listener);
+  EXPECT_FALSE(exchange());
+  EXPECT_FALSE(programs->maps().redirected(agent_.get()));
+  EXPECT_EQ(links_in(node_.bpf_dir()).count("weir_msg"), 0u);
+  const auto stats = programs->maps().stats().value();
+  EXPECT_EQ(stats[WEIR_STAT_REDIRECTED] + stats[WEIR_STAT_REDIRECT_TCP], 0u);
+}
+
+TEST_F(RedirectLife, UninstallUnderLiveConnectionsKeepsTheOrder) {
+  {
+    interception::Programs programs = load_and_attach(node_);
+    enrol(programs.maps());
+    base::Fd listener = agent_listener(pod_, programs.maps(), address("127.0.0.1", kListenerPort));
+    connect(listener);
+    EXPECT_TRUE(exchange());
+    ASSERT_TRUE(interception::Programs::uninstall(node_.bpf_dir()).ok());
+    EXPECT_FALSE(exchange());
+  }
+  EXPECT_FALSE(exchange()) << "the maps are gone";
+}
+
+}  // namespace
+}  // namespace weir::bpf_test
