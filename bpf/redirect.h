@@ -156,13 +156,16 @@ static __always_inline int weir_send(struct sk_msg_md *msg)
 	return SK_PASS;
 }
 
-/* The application's socket is closed. */
-static __always_inline void weir_close_account(struct bpf_sock *sk)
+/* The application's socket is closed; it may be connected once more. */
+static __always_inline void weir_close_end(struct bpf_sock *sk)
 {
 	struct weir_redirect *row = bpf_sk_storage_get(&redirects, sk, 0, 0);
 
-	if (row && row->path == WEIR_PATH_REDIRECT)
+	if (!row)
+		return;
+	if (row->path == WEIR_PATH_REDIRECT)
 		bpf_map_delete_elem(&accounts, &row->peer.connection);
+	bpf_sk_storage_delete(&redirects, sk);
 }
 
 #endif /* WEIR_REDIRECT_H */

@@ -74,7 +74,7 @@ static __always_inline void weir_state(struct bpf_sock_ops *ops)
 	row = weir_client(sk);
 	if (!row)
 		return;
-	weir_close_account(sk);
+	weir_close_end(sk);
 	weir_ends(ops, &key.client, &key.listener);
 	key.netns_cookie = row->netns_cookie;
 	waiting = bpf_map_lookup_elem(&pending, &key);

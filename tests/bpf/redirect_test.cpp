@@ -259,6 +259,25 @@ TEST_F(Redirect, ResetAfterSendKeepsWhatWasSent) {
   }
 }
 
+TEST_F(Redirect, SocketThatIsConnectedAgainDecidesAgain) {
+  Ends ends = connect_redirected();
+  ASSERT_EQ(disconnect(ends.client), 0);
+  EXPECT_EQ(maps_.accounts().value(), 0u);
+  ends.agent.reset();
+  ASSERT_EQ(dial(ends.client, kService4), 0);
+  ends.agent = arrival().socket;
+  ASSERT_TRUE(send_all(ends.client, "PING\r\n"));
+  EXPECT_EQ(receive(ends.agent, 6), "PING\r\n");
+  EXPECT_EQ(received_by_tcp(ends.agent), 6u);
+  ASSERT_EQ(disconnect(ends.client), 0);
+  ends.agent.reset();
+  ASSERT_EQ(dial(ends.client, kService4), 0);
+  ends.agent = arrival().socket;
+  ASSERT_TRUE(send_all(ends.client, kPreface));
+  EXPECT_EQ(receive(ends.agent, kPreface.size()), kPreface);
+  EXPECT_EQ(received_by_tcp(ends.agent), 0u);
+}
+
 struct Flood {
   const char* name;
   size_t message;

@@ -117,14 +117,20 @@ def read_for(connection, seconds):
     return got
 
 
+def ask_for_big():
+    """A client that has asked for the file, with windows without limit."""
+    http = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
+    http.initiate_connection()
+    http.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 2**31 - 1})
+    http.increment_flow_control_window(2**31 - 1 - 65535)
+    http.send_headers(1, [(":method", "GET"), (":scheme", "http"), (":path", "/big"), (":authority", "f")], end_stream=True)
+    return http
+
+
 def test_what_a_client_never_acknowledges_is_bounded(agent, client, files):
     """Windows without limit, and no answer to any PING: what was sent counts as unread."""
     with client.connect(files.vip, FILES_PORT) as connection:
-        http = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
-        http.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 2**31 - 1})
-        http.initiate_connection()
-        http.increment_flow_control_window(2**31 - 1 - 65535)
-        http.send_headers(1, [(":method", "GET"), (":scheme", "http"), (":path", "/big"), (":authority", "f")], end_stream=True)
+        http = ask_for_big()
         # The ACK of the agent's SETTINGS, which h2 would send on receiving them.
         connection.sendall(http.data_to_send() + b"\0\0\0\4\1\0\0\0\0")
         got = read_for(connection, 1.5)
@@ -137,11 +143,7 @@ def test_what_a_client_never_acknowledges_is_bounded(agent, client, files):
 
 def test_a_client_that_stops_reading_goes_on_where_it_was(agent, client, files):
     with client.connect(files.vip, FILES_PORT) as connection:
-        http = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
-        http.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 2**31 - 1})
-        http.initiate_connection()
-        http.increment_flow_control_window(2**31 - 1 - 65535)
-        http.send_headers(1, [(":method", "GET"), (":scheme", "http"), (":path", "/big"), (":authority", "f")], end_stream=True)
+        http = ask_for_big()
         connection.sendall(http.data_to_send())
         time.sleep(1)
         got, ended = 0, False
