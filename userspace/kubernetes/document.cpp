@@ -167,15 +167,16 @@ int LineTable::find(uint64_t path) const {
   return found != lines_.end() && found->first == path ? found->second : 0;
 }
 
+std::string too_large(size_t bytes) {
+  return "the file has " + std::to_string(bytes) + " bytes; weir reads at most " + std::to_string(kMaxFileBytes);
+}
+
 Documents parse_documents(std::string_view text, const std::string& file, Format format) {
   Documents result;
   FileReader reader(file, &result);
   if (text.starts_with("\xef\xbb\xbf")) text.remove_prefix(3);
   if (text.size() > kMaxFileBytes) {
-    reader.report(
-        Code::too_large, 0,
-        "the file has " + std::to_string(text.size()) + " bytes; weir reads at most " + std::to_string(kMaxFileBytes),
-        "split the file");
+    reader.report(Code::too_large, 0, too_large(text.size()), kSplitTheFile);
   } else if (int line = line_of_bad_utf8(text); line != 0) {
     reader.report(Code::malformed, line, "not UTF-8 text", "save the file as UTF-8");
   } else if (format == Format::json) {

@@ -18,6 +18,7 @@ namespace weir::kubernetes {
 
 // A 4 MiB file holds some 10,000 endpoints. Larger ones are refused unread.
 inline constexpr size_t kMaxFileBytes = size_t{4} << 20;
+inline constexpr char kSplitTheFile[] = "split the file";
 // Per file, aliases expanded. Kubernetes' own objects are about 10 levels deep.
 inline constexpr size_t kMaxNodes = 500'000;
 inline constexpr size_t kMaxTextBytes = 2 * kMaxFileBytes;
@@ -54,6 +55,9 @@ struct Documents {
 };
 
 enum class Format : uint8_t { yaml, json };
+
+// What the finding says of a file of so many bytes.
+std::string too_large(size_t bytes);
 
 Documents parse_documents(std::string_view text, const std::string& file, Format format);
 

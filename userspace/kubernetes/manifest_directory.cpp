@@ -22,7 +22,7 @@ bool is_below(const std::string& path, const std::string& folder) {
   return path.size() > folder.size() && path.starts_with(folder) && path[folder.size()] == '/';
 }
 
-// At most one byte more than weir reads, so that the parser refuses what is too large.
+// EFBIG: more than weir reads.
 base::Result<std::string> read_file(const std::string& path) {
   // O_NONBLOCK: a fifo must not hold up the agent.
   base::Fd file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
@@ -30,7 +30,10 @@ base::Result<std::string> read_file(const std::string& path) {
   struct stat status;
   if (fstat(file.get(), &status) != 0) return base::system_error("stat", errno);
   if (!S_ISREG(status.st_mode)) return base::Error{"not a regular file"};
-  std::string text(std::min<size_t>(static_cast<size_t>(status.st_size), kMaxFileBytes) + 1, '\0');
+  const auto file_size = static_cast<size_t>(status.st_size);
+  if (file_size > kMaxFileBytes) return base::Error{too_large(file_size), EFBIG};
+  // It may grow while it is read: one byte more tells.
+  std::string text(file_size + 1, '\0');
   size_t size = 0;
   while (size < text.size()) {
     ssize_t got = ::read(file.get(), text.data() + size, text.size() - size);
@@ -40,6 +43,7 @@ base::Result<std::string> read_file(const std::string& path) {
     size += static_cast<size_t>(got);
     if (size == text.size() && size <= kMaxFileBytes) text.resize(std::min(2 * size, kMaxFileBytes + 1));
   }
+  if (size > kMaxFileBytes) return base::Error{too_large(size), EFBIG};
   text.resize(size);
   return text;
 }
@@ -206,9 +210,11 @@ bool ManifestDirectory::read(const std::string& file, FileVersion version) {
   known_[file] = version;
   auto text = read_file(file);
   if (text) return store_->replace(file, read_manifest(*text, file));
-  known_[file] = FileVersion{};  // tried again with each scan
-  return store_->set_findings(file, {finding(Code::unreadable_file, {file, 0}, {},
-                                             text.error().message + "; the last good version of its objects stays")});
+  const bool is_too_large = text.error().code == EFBIG;
+  if (!is_too_large) known_[file] = FileVersion{};  // tried again with each scan
+  return store_->set_findings(file, {finding(is_too_large ? Code::too_large : Code::unreadable_file, {file, 0}, {},
+                                             text.error().message + "; the last good version of its objects stays",
+                                             is_too_large ? kSplitTheFile : "")});
 }
 
 }  // namespace weir::kubernetes

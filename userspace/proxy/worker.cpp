@@ -11,7 +11,7 @@ namespace weir::proxy {
 namespace {
 constexpr auto kTick = std::chrono::seconds(1);
 constexpr auto kHeartbeat = std::chrono::milliseconds(250);  // a quarter of what BPF takes for hung
-}
+}  // namespace
 
 Transport::Transport(Worker& worker, Source& source) : worker_(worker), source_(source) { ++source.transports_; }
 
@@ -76,6 +76,8 @@ void Worker::run() {
       next_tick = reactor_->now() + kTick;
     }
     flush();
+    if (draining_ && stats_.transports.value() == stats_.upstream_connections.value())
+      drained_.store(true, std::memory_order_release);
     ++stats_.turns;
   }
   // The end: nobody is told anything any more, but all memory and sockets go back.
@@ -100,8 +102,6 @@ void Worker::tick(base::Instant now) {
   for (auto& [uid, source] : sources_) source->sweep();
   std::erase_if(removed_sources_, [](const auto& source) { return source->transports_ == 0; });
   std::erase_if(snapshots_, [this](const SnapshotUse& use) { return use.users_ == 0 && &use != &snapshots_.back(); });
-  if (draining_ && stats_.transports.value() == stats_.upstream_connections.value())
-    drained_.store(true, std::memory_order_release);
 }
 
 void Worker::beat(base::Instant now) {

@@ -208,6 +208,11 @@ TEST_F(Directory, ATooLargeFileIsRefused) {
   EXPECT_TRUE(wait_for([&] { return codes(store_.findings()) == "WEIR0003"; }));
   EXPECT_EQ(port("a"), 1);
   EXPECT_THAT(store_.findings()[0].file, HasSubstr("a.yaml"));
+  const auto size = fs::file_size(root_ / "a.yaml");
+  EXPECT_THAT(store_.findings()[0].message, HasSubstr("the file has " + std::to_string(size) + " bytes"));
+  write("a.yaml", service("a", 3));
+  EXPECT_TRUE(becomes("a", 3));
+  EXPECT_EQ(codes(store_.findings()), "");
 }
 
 TEST_F(Directory, AFifoOrADeviceHoldsNothingUp) {

@@ -171,6 +171,7 @@ class Lab : public ::testing::Test {
 
   // For another worker: each has its own.
   std::unique_ptr<telemetry::Recorder> make_recorder() { return std::make_unique<telemetry::Recorder>(*log_); }
+  const telemetry::Recorder& recorder() const { return *recorder_; }
   Worker& worker() { return *worker_; }
   const WorkerStats& stats() const { return worker_->stats(); }
   // Runs `look` on the worker's thread.

@@ -1,9 +1,11 @@
 // Many things at once, for the sanitizers: two workers of one node, a configuration that changes all the
-// time, readers of the counters, clients that come and go, backends that refuse, reset and die.
+// time, scrapes of the metrics, clients that come and go, backends that refuse, reset and die.
+#include <mutex>
 #include <random>
 #include <thread>
 
 #include "lab.h"
+#include "telemetry/metrics.h"
 
 namespace weir::proxy::testing {
 namespace {
@@ -58,16 +60,30 @@ TEST_F(StressTest, WorkersKeepTheirPromisesInTheMidstOfChange) {
   service_exists = false;
   snapshots.push_back(snapshot());
   service_exists = true;
+  std::mutex current_mutex;
+  auto current = snapshots[0];
+  telemetry::Metrics metrics;
+  metrics.watch(recorder());
+  metrics.watch(*second_recorder);
+  metrics.use_snapshot([&] {
+    const std::lock_guard lock(current_mutex);
+    return current;
+  });
   std::thread configuring([&] {
     for (size_t i = 0; !over; i = (i + 1) % snapshots.size()) {
+      {
+        const std::lock_guard lock(current_mutex);
+        current = snapshots[i];
+      }
       worker().set_snapshot(snapshots[i]);
       (*second)->set_snapshot(snapshots[i]).wait();
       std::this_thread::sleep_for(5ms);
     }
   });
+  size_t scrapes = 0;
   std::thread reading([&] {
     while (!over) {
-      static_cast<void>(recorded());
+      scrapes += metrics.exposition().find("istio_requests_total{") != std::string::npos;
       static_cast<void>(gauges());
       static_cast<void>(worker().drained());
       std::this_thread::sleep_for(2ms);
@@ -109,6 +125,7 @@ TEST_F(StressTest, WorkersKeepTheirPromisesInTheMidstOfChange) {
   apps.clear();
   EXPECT_GT(calls, 100u);
   EXPECT_GT(ended, 50u);
+  EXPECT_GT(scrapes, 10u);
   const WorkerStats& other = (*second)->stats();
   EXPECT_TRUE(until([&] { return other.active_rpcs.value() == 0 && other.downstream_connections.value() == 0; }));
   (*second)->remove_source("second-pod");

@@ -121,6 +121,8 @@ struct EscapeCase {
   std::string raw, text, json;
 };
 
+void PrintTo(const EscapeCase& tested, std::ostream* out) { *out << testing::PrintToString(tested.raw); }
+
 class Escape : public testing::TestWithParam<EscapeCase> {};
 
 TEST_P(Escape, KeepsALineALine) {

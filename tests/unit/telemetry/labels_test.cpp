@@ -13,6 +13,8 @@ struct WorkloadCase {
   const char* workload;
 };
 
+void PrintTo(const WorkloadCase& tested, std::ostream* out) { *out << '"' << tested.pod << '"'; }
+
 class WorkloadName : public testing::TestWithParam<WorkloadCase> {};
 
 TEST_P(WorkloadName, IsThatOfTheController) {

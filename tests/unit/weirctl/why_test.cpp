@@ -37,6 +37,8 @@ struct Case {
   std::function<void(WhyFacts&)> change;
 };
 
+void PrintTo(const Case& tested, std::ostream* out) { *out << tested.code; }
+
 class Why : public testing::TestWithParam<Case> {};
 
 TEST_P(Why, GivesTheOneReason) {
