@@ -87,8 +87,9 @@ class Connection {
   Connection& operator=(const Connection&) = delete;
 
   // Bytes from the peer, in order, of any size. Body slices given to on_data() are parts
-  // of `bytes`. After a connection error nothing more is processed.
-  void receive(const base::Slice& bytes, base::Instant now);
+  // of `bytes`. After a connection error nothing more is processed. Returns how many bytes were taken: all,
+  // unless they begin more than `most_frames` frames; then the rest is to be given again.
+  uint32_t receive(const base::Slice& bytes, base::Instant now, uint64_t most_frames = UINT64_MAX);
   // The transport has ended or will be given up: every stream gets on_reset() (origin
   // connection, carrying `error_code`), nothing can be sent any more.
   void closed(uint32_t error_code = 0);
@@ -103,6 +104,9 @@ class Connection {
   // that waited for room may go now, which is not announced by on_output().
   void written(size_t bytes);
   bool wants_write() const;
+  // Bytes framed since the connection began, and those of them that written() has not been told of.
+  uint64_t framed() const { return output_.appended(); }
+  size_t unwritten() const { return output_.size(); }
 
   // Client role: opens a stream whose events go to `events`; null when can_open() is false. The
   // stream counts as unsent until send_headers().

@@ -8,12 +8,14 @@ namespace weir::http2 {
 
 namespace {
 constexpr size_t kSmallestCopy = 512;
+// A slice that waits pins its receive buffer (16 KiB): never more than four times what it holds itself.
+constexpr size_t kCopiedWhileWaiting = 4096;
 }
 
 void SendQueue::push(base::Slice data) {
   if (data.empty()) return;
   bytes_ += data.size();
-  if (data.size() <= Output::kCopyLimit) return push_copy(data);
+  if (data.size() <= kCopiedWhileWaiting) return push_copy(data);
   open_ = nullptr;
   slices_.push(std::move(data));
 }

@@ -1,6 +1,6 @@
 // Body bytes of one stream that wait for a window or for the connection's output to
-// drain. Small slices are copied together, so that a drip of tiny frames does not pin
-// a whole receive buffer each; large ones are kept by reference.
+// drain, or that are kept to be sent again. Small slices are copied together, so that a drip of
+// tiny frames does not pin a whole receive buffer each; large ones are kept by reference.
 #pragma once
 
 #include <cstdint>
@@ -18,6 +18,7 @@ class SendQueue {
 
   size_t bytes() const { return bytes_; }
   bool empty() const { return bytes_ == 0; }
+  const SliceQueue& slices() const { return slices_; }
 
  private:
   void push_copy(const base::Slice& data);
