@@ -79,6 +79,7 @@ int run_node(Flags flags) {
     recorders.push_back(std::make_unique<telemetry::Recorder>(**access_log));
 
   flags.node.drain_timeout = std::chrono::milliseconds(flags.drain_timeout_ms);
+  flags.node.send_timeout = std::chrono::milliseconds(flags.send_timeout_ms);
   auto node = control::Node::start(flags.node, recorders);
   if (!node) return fail(node.error());
 

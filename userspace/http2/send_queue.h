@@ -14,11 +14,14 @@ class SendQueue {
   void push(base::Slice data);
   // Moves the first `n` bytes, which must be there, into `output`.
   void move_to(Output& output, size_t n);
+  // Drops the first `n` bytes, which must be there.
+  void drop(size_t n);
   void clear();
 
   size_t bytes() const { return bytes_; }
   bool empty() const { return bytes_ == 0; }
-  const SliceQueue& slices() const { return slices_; }
+  size_t count() const { return slices_.count(); }
+  const base::Slice& operator[](size_t i) const { return slices_[i]; }
 
  private:
   void push_copy(const base::Slice& data);
