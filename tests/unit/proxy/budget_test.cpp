@@ -111,13 +111,14 @@ TEST_F(BudgetTest, WhatIsHeldIsCountedAndGivenBack) {
   start();
   Wire& app = client();
   app.reading = false;
-  for (int i = 0; i < 10; ++i) app.unary("1000000");
+  std::vector<StreamLog*> calls;
+  for (int i = 0; i < 10; ++i) calls.push_back(&app.unary("1000000"));
   ASSERT_TRUE(until([&] { return serving.request_count() == 10; }));
   ASSERT_TRUE(until([&] { return memory() > 1'000'000; })) << memory();
   app.reading = true;
-  ASSERT_TRUE(until([&] { return stats().active_rpcs.value() == 0; })) << gauges();
+  ASSERT_TRUE(until_complete(calls));
+  for (const StreamLog* call : calls) EXPECT_EQ(call->body.size(), 1'000'000u);
   EXPECT_TRUE(until([&] { return memory() == 0; }, 3s)) << memory();
-  EXPECT_EQ(app.endpoint.logs.back()->body.size(), 1'000'000u);
 }
 
 TEST_F(BudgetTest, AClientThatReadsNothingIsClosed) {
@@ -135,7 +136,7 @@ TEST_F(BudgetTest, AClientThatReadsNothingIsClosed) {
   deaf.reading = false;
   ASSERT_TRUE(until([&] { return stats().stalled_downstreams.value() == 1; }, 8s));
   EXPECT_TRUE(until([&] { return stats().downstream_connections.value() == 0; }));
-  EXPECT_TRUE(recorded_becomes("200 grpc 0 - x1; 200 grpc -1 DC x1")) << recorded();
+  EXPECT_TRUE(recorded_becomes("200 grpc -1 DC x1; 200 grpc 0 - x1")) << recorded();
 }
 
 TEST_F(BudgetTest, AClientThatOpensItsWindowSlowlyIsNot) {
@@ -205,28 +206,25 @@ TEST_F(BudgetTest, TinyPiecesOfABodyPinNoReceiveBuffers) {
 }
 
 TEST_F(BudgetTest, ABusyPodDoesNotDelayAnother) {
-  auto& serving = backend();
+  backend();
   start();
   const auto quiet_address = enrol_other("quiet-uid");
-  // A thousand requests of one connection are in the socket when the other pod's one comes.
   Wire& busy = client();
   Wire& quiet = add_client_at(quiet_address);
   ASSERT_TRUE(until_complete(busy.unary()));
   ASSERT_TRUE(until_complete(quiet.unary()));
-  const size_t before = serving.request_count();
+  // Nine hundred requests are in the one's socket when the other's single one comes.
+  std::vector<StreamLog*> many;
   std::promise<void> go;
   worker().reactor().post([waiting = go.get_future().share()] { waiting.wait(); });
-  for (int i = 0; i < 900; ++i) busy.unary();
-  StreamLog& one = quiet.unary("me");
+  for (int i = 0; i < 900; ++i) many.push_back(&busy.unary());
+  StreamLog& one = quiet.unary();
   for (int i = 0; i < 50; ++i) pump();
+  const SlowTurns slow(*this, 5ms);
   go.set_value();
   ASSERT_TRUE(until_complete(one));
-  ASSERT_TRUE(until([&] { return stats().active_rpcs.value() == 0; }));
-  const auto requests = serving.requests();
-  size_t ahead = 0;
-  for (size_t i = before; i < requests.size() && requests[i]->body != "me"; ++i) ++ahead;
-  EXPECT_EQ(requests.size() - before, 901u);
-  EXPECT_LT(ahead, 300u);
+  EXPECT_LT(std::count_if(many.begin(), many.end(), [](const StreamLog* call) { return complete(*call); }), 450);
+  ASSERT_TRUE(until_complete(many));
   worker().remove_source("quiet-uid");
 }
 
@@ -255,8 +253,10 @@ TEST_F(BudgetTest, OutOfDescriptorsNewConnectionsAreResetAndThoseThatRunGoOn) {
   for (int i = 0; i < 20; ++i) late.push_back(&raw_client());
   rlimit before{};
   getrlimit(RLIMIT_NOFILE, &before);
-  const rlimit none{3, before.rlim_max};
-  setrlimit(RLIMIT_NOFILE, &none);
+  const rlimit few{open_descriptors() + 16, before.rlim_max};
+  setrlimit(RLIMIT_NOFILE, &few);
+  std::vector<base::Fd> rest;
+  for (base::Fd fd(dup(0)); fd; fd = base::Fd(dup(0))) rest.push_back(std::move(fd));
   const uint64_t turns = stats().turns.value();
   go.set_value();
   StreamLog& call = running.unary();
@@ -268,6 +268,7 @@ TEST_F(BudgetTest, OutOfDescriptorsNewConnectionsAreResetAndThoseThatRunGoOn) {
   EXPECT_LT(stats().turns.value() - turns, 400u) << "the listener spins";
   EXPECT_GE(stats().accept_failures.value(), 20u);
   setrlimit(RLIMIT_NOFILE, &before);
+  rest.clear();
   Wire& again = client();
   ASSERT_TRUE(until_complete(again.unary()));
 }
