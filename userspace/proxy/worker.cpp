@@ -16,7 +16,7 @@ constexpr auto kTick = std::chrono::seconds(1);
 // Shares of a turn, in units of about a microsecond (Source::spend). Alone on its worker a pod is hardly ever cut
 // short; beside others it delays them by the smaller one.
 constexpr int64_t kLoneQuantum = 4096;
-constexpr int64_t kSharedQuantum = 128;
+constexpr int64_t kSharedQuantum = 32;
 constexpr auto kSharedFor = std::chrono::milliseconds(100);
 }  // namespace
 
