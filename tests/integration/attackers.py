@@ -119,7 +119,8 @@ def drive(scripts: list, replace: Callable, ended: Callable) -> None:
         writers = [s.socket for s in scripts if s.wants_write()]
         select.select(readers, writers, [], 0.01)
         for i, script in enumerate(scripts):
-            script.step()
+            if script.open:
+                script.step()
             if script.open:
                 continue
             script.socket.close()
@@ -142,7 +143,6 @@ def attack(what: Attack, connect: Callable, ended: Callable) -> int:
         except OSError:
             time.sleep(0.01)  # refused
             return None if ended() else begin()
-        script.wants_write_before = script.wants_write
         return script
 
     scripts = [begin() for _ in range(what.connections)]
@@ -210,6 +210,7 @@ class Backend:
         self.listener.setblocking(False)
         self.what = HostileBackend()
         self.over = False
+        self.begun_for = self.what  # whose connections there are
         self.scripts: list[BackendScript] = []
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
@@ -223,6 +224,10 @@ class Backend:
 
     def _run(self) -> None:
         def ended():
+            if self.begun_for is not self.what:
+                self.begun_for = self.what
+                for script in self.scripts:
+                    script.open = False
             self._accept()
             return self.over
 

@@ -24,7 +24,7 @@ AGENT_CPU, OTHER_CPU = 0, 1
 SERVICE_PORT, BACKEND_PORT = 80, 8080
 LARGE = 8 << 20  # the attacked backend's file
 ATTEMPTS = 3  # other work of the machine may disturb one
-ALLOWED_GROWTH_KIB = 96 << 10
+ALLOWED_GROWTH_KIB = 96 << 10  # three times the pod's memory: objects, and what the allocator keeps
 
 HTTP2 = "weir_http2_limits_total"
 PROTOCOL_ERRORS = "weir_downstream_protocol_errors_total"
@@ -64,15 +64,15 @@ RESET_MAKERS = {
     "a stream of itself": lambda i: request(i, end=False) + frame(PRIORITY, 0, i, i.to_bytes(4, "big") + b"x"),
     "data after the end": lambda i: request(i) + frame(DATA, 0, i, b"x"),
 }
-SMUGGLED = {
-    "a line break in a value": (b"x", b"a\r\nb: c"),
-    "a zero byte in a value": (b"x", b"a\0b"),
-    "upper case": (b"X-Y", b"z"),
-    "transfer-encoding": (b"transfer-encoding", b"chunked"),
-    "connection": (b"connection", b"x"),
-    "a pseudo-header at the end": (b":path", b"/"),
-    "two lengths": (b"content-length", b"1, 2"),
-}
+SMUGGLED = [
+    (b"x", b"a\r\nb: c"),
+    (b"x", b"a\0b"),
+    (b"X-Y", b"z"),
+    (b"transfer-encoding", b"chunked"),
+    (b"connection", b"x"),
+    (b":path", b"/"),
+    (b"content-length", b"1, 2"),
+]
 
 ROWS = [
     Row("PING flood", Attack(again=flood(frame(PING, 0, 0, bytes(8)))), limit("ping_flood", "unwritten_output")),
@@ -81,7 +81,7 @@ ROWS = [
     Row("empty DATA flood", Attack(OPEN, flood(frame(DATA, 0, 1))), limit("empty_data_flood")),
     Row("PRIORITY flood", Attack(again=flood(frame(PRIORITY, 0, 9, bytes(5)))), limit("priority_flood")),
     Row("unknown frames", Attack(again=flood(frame(99, 0, 0))), limit("ignored_frame_flood")),
-    Row("WINDOW_UPDATE flood", Attack(again=flood(window_update(0, 1))), (*limit("window_update_flood"), *BROKEN)),
+    Row("WINDOW_UPDATE flood", Attack(again=flood(window_update(0, 1))), limit("window_update_flood")),
     Row("huge SETTINGS", Attack(again=settings(*[(99, 1)] * 2700)), limit("settings_size")),
     Row("rapid reset", Attack(b"".join(request(i) + reset(i) for i in ids()), stay=True), limit("rapid_reset")),
     *(
@@ -93,9 +93,9 @@ ROWS = [
     Row("CONTINUATION of nothing", Attack(frame(HEADERS, 0, 1, block()), flood(frame(CONTINUATION, 0, 1))),
         (*limit("continuation_flood"), *BROKEN)),
     Row("HPACK bomb", Attack(b"".join(frame(HEADERS, 5, i, BOMB if i == 1 else block() + b"\xbe" * 4000) for i in ids(2000))),
-        (*limit("header_list_size", "header_fields"), *BROKEN)),
+        limit("header_list_size", "header_fields")),
     Row("cookie crumbs", Attack(b"".join(request(i, *[(b"cookie", b"a=b")] * 500) for i in ids(500))),
-        (*limit("header_fields"), *BROKEN)),
+        limit("header_fields")),
     Row("huge header sections", Attack(b"".join(request(i, *[(b"x-%d" % n, b"v" * 150) for n in range(90)]) for i in ids(500)))),
     Row("a header block without end", Attack(
         frame(HEADERS, 0, 1, block()), frame(CONTINUATION, 0, 1, literal(b"x", b"v" * 16000))),
@@ -118,10 +118,7 @@ ROWS = [
     Row("changes of the initial window", Attack(
         b"".join(request(i) for i in ids(900)), flood(settings((4, 0)) + settings((4, 1)))), limit("settings_flood")),
     Row("padding", Attack(OPEN, flood(frame(DATA, PADDED, 1, b"\xff" + bytes(255))))),
-    *(
-        Row(f"smuggling: {name}", Attack(b"".join(request(i, field) for i in ids(5000))), (*limit("provoked_resets"), *BROKEN))
-        for name, field in SMUGGLED.items()
-    ),
+    Row("smuggling", Attack(b"".join(request(i, SMUGGLED[i // 2 % len(SMUGGLED)]) for i in ids(5000))), limit("provoked_resets")),
     Row("requests, answers not read", Attack(
         b"".join(request(i) for i in ids(900)), settings=GRANT_ALL, reads=False, stay=True),
         ((POD_LIMITS, {"limit": "memory"}), ("weir_stalled_connections_total", {"role": "downstream"}))),
@@ -190,7 +187,7 @@ class Node:
         self.body = lab.folder / "body"
         self.body.write_bytes(bytes(5))
         self.agent = lab.agent(
-            arguments=["--pod-max-connections", "500", "--pod-max-streams", "3000", "--pod-max-memory", "48MiB",
+            arguments=["--pod-max-connections", "500", "--pod-max-streams", "3000", "--pod-max-memory", "32MiB",
                        "--send-timeout", "1s"]
         )  # fmt: skip
         self.agent.start()
@@ -206,6 +203,10 @@ class Node:
         pod.popen([*first, "taskset", "-c", cpu, "nghttpd", "--no-tls", "-n", 1, *arguments, BACKEND_PORT])
         pod.wait_listening(BACKEND_PORT)
         return pod
+
+    def descriptors(self) -> int:
+        """Without the upstream connections, which stay for the next RPCs."""
+        return self.agent.descriptors() - int(self.agent.metric("weir_upstream_connections"))
 
     def cpu_seconds(self) -> float:
         ns = 0
@@ -269,13 +270,13 @@ def node(lab):
 
 
 def withstand(node, row, act, address) -> None:
-    node.latency(0.2)  # connections, tables and caches
-    descriptors, rss, counted = node.agent.descriptors(), node.agent.resident_kib(), node.counted(row.counters)
+    node.latency(0.1)  # connections, tables and caches
+    descriptors, rss, counted = node.descriptors(), node.agent.resident_kib(), node.counted(row.counters)
     tries = []
     for _ in range(ATTEMPTS):
-        quiet = node.latency(0.5)
+        quiet = node.latency(0.4)
         with During(act, lambda: node.attacker.connect(address, SERVICE_PORT)):
-            attacked = node.latency(1.0)
+            attacked = node.latency(0.8)
             grown = node.agent.resident_kib() - rss
         assert grown < ALLOWED_GROWTH_KIB, f"{grown} KiB more"
         if attacked > 2 * quiet:
@@ -288,11 +289,11 @@ def withstand(node, row, act, address) -> None:
         pytest.fail(f"the honest pod's p99: {tries}")
     if counted is not None:
         node.agent.wait(lambda: node.counted(row.counters) > counted, 4, f"one of {row.counters} has counted it")
-    node.agent.wait(lambda: node.agent.descriptors() <= descriptors + 4, 10, f"the agent is back at {descriptors} descriptors")
+    node.agent.wait(lambda: node.descriptors() <= descriptors, 10, f"the agent is back at {descriptors} descriptors")
     node.agent.wait(lambda: node.agent.active_rpcs() == 0, 10, "no RPC is left")
     spent = node.cpu_seconds()
-    time.sleep(0.3)
-    assert node.cpu_seconds() - spent < 0.06, "the agent is busy with nothing"
+    time.sleep(0.2)
+    assert node.cpu_seconds() - spent < 0.05, "the agent is busy with nothing"
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])

@@ -61,6 +61,10 @@ struct Counters {
   uint64_t streams_refused = 0;
   uint64_t protocol_errors = 0;
   uint64_t control_frames = 0;  // PING, SETTINGS, PRIORITY, empty DATA, unknown
+  uint64_t header_bytes = 0;    // of header blocks, encoded
+
+  // What it took to handle all this, in units of about a frame: a header block costs by its size too.
+  uint64_t work() const { return frames_received + header_bytes / 64; }
 };
 
 class ConnectionEvents {
@@ -88,8 +92,8 @@ class Connection {
 
   // Bytes from the peer, in order, of any size. Body slices given to on_data() are parts
   // of `bytes`. After a connection error nothing more is processed. Returns how many bytes were taken: all,
-  // unless they begin more than `most_frames` frames; then the rest is to be given again.
-  uint32_t receive(const base::Slice& bytes, base::Instant now, uint64_t most_frames = UINT64_MAX);
+  // unless counters().work() has grown by `most_work`; then the rest is to be given again.
+  uint32_t receive(const base::Slice& bytes, base::Instant now, uint64_t most_work = UINT64_MAX);
   // The transport has ended or will be given up: every stream gets on_reset() (origin
   // connection, carrying `error_code`), nothing can be sent any more.
   void closed(uint32_t error_code = 0);

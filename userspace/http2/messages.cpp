@@ -12,6 +12,7 @@ constexpr size_t kKeptHeaders = 8192;
 
 void Connection::end_block(Bytes bytes) {
   const Block block = std::exchange(block_, Block());
+  counters_.header_bytes += bytes.size();
   if (headers_.bytes() > kKeptHeaders) headers_ = http::Headers();
   headers_.clear();
   const auto outcome =

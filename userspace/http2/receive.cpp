@@ -7,12 +7,12 @@
 
 namespace weir::http2 {
 
-uint32_t Connection::receive(const base::Slice& bytes, base::Instant now, uint64_t most_frames) {
+uint32_t Connection::receive(const base::Slice& bytes, base::Instant now, uint64_t most_work) {
   Turn turn(*this);
   received_at_ = now;
-  const uint64_t before = counters_.frames_received;
+  const uint64_t before = counters_.work();
   uint32_t at = 0;
-  while (at < bytes.size() && !ended_ && counters_.frames_received - before < most_frames) {
+  while (at < bytes.size() && !ended_ && counters_.work() - before < most_work) {
     const Bytes rest = bytes.bytes().subspan(at);
     size_t taken = 0;
     if (body_.left > 0) {

@@ -80,9 +80,9 @@ void Http2Transport::on_received(base::Slice bytes) {
 }
 
 uint32_t Http2Transport::take(const base::Slice& bytes) {
-  const uint64_t frames = connection_.counters().frames_received;
+  const uint64_t before = connection_.counters().work();
   const uint32_t taken = connection_.receive(bytes, worker().reactor().now(), static_cast<uint64_t>(source().credit()));
-  source().spend(kReceiveWork + connection_.counters().frames_received - frames + taken / kBytesPerWork);
+  source().spend(kReceiveWork + connection_.counters().work() - before + taken / kBytesPerWork);
   if (connection_.finished()) needs_flush();
   return taken;
 }
