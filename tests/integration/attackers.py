@@ -65,14 +65,14 @@ def ids(count=STREAMS) -> range:
 @dataclass
 class Attack:
     """Every connection writes `opening` after preface and SETTINGS, then `again` for ever. One that the agent ends, or
-    that has nothing more to write and does not `stay`, is followed by another."""
+    that has had nothing more to write for `stays` seconds, is followed by another."""
 
     opening: bytes = b""
     again: bytes = b""
     settings: bytes = settings()
     connections: int = 4
     reads: bool = True
-    stay: bool = False
+    stays: float = 0.0
     pace: float = 0.0  # seconds between two writes
     preface: bytes = PREFACE
 
@@ -145,15 +145,16 @@ def attack(what: Attack, connect: Callable, ended: Callable) -> int:
             return None if ended() else begin()
         return script
 
-    scripts = [begin() for _ in range(what.connections)]
+    scripts = [s for s in (begin() for _ in range(what.connections)) if s]
 
     def over() -> bool:
-        if not what.stay and not what.again:
-            for script in scripts:
-                script.open = script.open and script.at < len(script.out)
+        now = time.monotonic()
+        for script in scripts:
+            done = not what.again and script.at >= len(script.out)
+            script.open = script.open and not (done and now > script.due + what.stays)
         return ended()
 
-    drive([s for s in scripts if s] if what.stay or what.again else scripts, begin, over)
+    drive(scripts, begin, over)
     return made
 
 

@@ -23,6 +23,7 @@ from lab.service import Port
 AGENT_CPU, OTHER_CPU = 0, 1
 SERVICE_PORT, BACKEND_PORT = 80, 8080
 LARGE = 8 << 20  # the attacked backend's file
+FOR_EVER = float("inf")
 ATTEMPTS = 3  # other work of the machine may disturb one
 ALLOWED_GROWTH_KIB = 96 << 10  # three times the pod's memory: objects, and what the allocator keeps
 
@@ -83,7 +84,7 @@ ROWS = [
     Row("unknown frames", Attack(again=flood(frame(99, 0, 0))), limit("ignored_frame_flood")),
     Row("WINDOW_UPDATE flood", Attack(again=flood(window_update(0, 1))), limit("window_update_flood")),
     Row("huge SETTINGS", Attack(again=settings(*[(99, 1)] * 2700)), limit("settings_size")),
-    Row("rapid reset", Attack(b"".join(request(i) + reset(i) for i in ids()), stay=True), limit("rapid_reset")),
+    Row("rapid reset", Attack(b"".join(request(i) + reset(i) for i in ids()), stays=FOR_EVER), limit("rapid_reset")),
     *(
         Row(f"made to reset: {name}", Attack(b"".join(make(i) for i in ids(5000))), limit("provoked_resets", "rapid_reset"))
         for name, make in RESET_MAKERS.items()
@@ -96,23 +97,23 @@ ROWS = [
         limit("header_list_size", "header_fields")),
     Row("cookie crumbs", Attack(b"".join(request(i, *[(b"cookie", b"a=b")] * 500) for i in ids(500))),
         limit("header_fields")),
-    Row("huge header sections", Attack(b"".join(request(i, *[(b"x-%d" % n, b"v" * 150) for n in range(90)]) for i in ids(500)))),
+    Row("huge header sections", Attack(b"".join(request(i, *[(b"x-%d" % n, b"v" * 140) for n in range(90)]) for i in ids(500)))),
     Row("a header block without end", Attack(
         frame(HEADERS, 0, 1, block()), frame(CONTINUATION, 0, 1, literal(b"x", b"v" * 16000))),
         (*limit("header_block_size", "continuation_flood"), *BROKEN)),
     Row("a growing HPACK table", Attack(b"".join(frame(HEADERS, 5, i, integer(1 << 30, 5, 0x20) + block()) for i in ids(10))), BROKEN),
     Row("a promise of large tables", Attack(
         b"".join(request(i, (b"x-%d" % i, b"v" * 1000)) for i in ids(900)), settings=settings((1, 0xFFFFFFFF)))),
-    Row("streams beyond the limit", Attack(b"".join(request(i, end=False) for i in ids(5000)), stay=True),
+    Row("streams beyond the limit", Attack(b"".join(request(i, end=False) for i in ids(5000)), stays=FOR_EVER),
         limit("concurrent_streams", "refused_streams")),
-    Row("a window of nothing", Attack(b"".join(request(i) for i in ids(900)), settings=settings((4, 0)), stay=True)),
+    Row("a window of nothing", Attack(b"".join(request(i) for i in ids(900)), settings=settings((4, 0)), stays=FOR_EVER)),
     Row("a window of one byte", Attack(
         b"".join(request(i) for i in ids(900)), b"".join(window_update(i, 1) for i in ids(900)), settings=settings((4, 0))),
         limit("window_dribble", "window_update_flood")),
     Row("a dribble of DATA", Attack(
         b"".join(request(i, end=False) for i in ids(100)), b"".join(frame(DATA, 0, i, b"x") for i in ids(100)), pace=0.001)),
-    Row("half a preface", Attack(preface=PREFACE[:9], connections=400, stay=True)),
-    Row("half a header block", Attack(frame(HEADERS, 0, 1, block()[:9]), connections=400, stay=True)),
+    Row("half a preface", Attack(preface=PREFACE[:9], connections=400, stays=FOR_EVER)),
+    Row("half a header block", Attack(frame(HEADERS, 0, 1, block()[:9]), connections=400, stays=FOR_EVER)),
     Row("a connection window update of 0", Attack(window_update(0, 0)), BROKEN),
     Row("a connection window that overflows", Attack(window_update(0, 0x7FFFFFFF)), BROKEN),
     Row("changes of the initial window", Attack(
@@ -120,10 +121,10 @@ ROWS = [
     Row("padding", Attack(OPEN, flood(frame(DATA, PADDED, 1, b"\xff" + bytes(255))))),
     Row("smuggling", Attack(b"".join(request(i, SMUGGLED[i // 2 % len(SMUGGLED)]) for i in ids(5000))), limit("provoked_resets")),
     Row("requests, answers not read", Attack(
-        b"".join(request(i) for i in ids(900)), settings=GRANT_ALL, reads=False, stay=True),
+        b"".join(request(i) for i in ids(900)), settings=GRANT_ALL, reads=False, stays=FOR_EVER),
         ((POD_LIMITS, {"limit": "memory"}), ("weir_stalled_connections_total", {"role": "downstream"}))),
-    Row("connections without end", Attack(connections=700, stay=True), ((POD_LIMITS, {"limit": "connections"}),)),
-    Row("streams without end", Attack(b"".join(request(i, end=False) for i in ids(990)), connections=4, stay=True),
+    Row("connections without end", Attack(connections=700, stays=FOR_EVER), ((POD_LIMITS, {"limit": "connections"}),)),
+    Row("streams without end", Attack(b"".join(request(i, end=False) for i in ids(990)), connections=4, stays=FOR_EVER),
         ((POD_LIMITS, {"limit": "streams"}),)),
 ]  # fmt: skip
 
@@ -224,7 +225,8 @@ class Node:
         )  # fmt: skip
         rows = [line.split("\t") for line in log.read_text().splitlines()]
         assert [row for row in rows if row[1] != "200"] == [], "the honest pod's RPCs failed"
-        assert len(rows) > 100 * seconds, "the honest pod was held up"
+        if len(rows) < 100 * seconds:
+            return int(1e6 * seconds)  # held up
         return sorted(int(row[2]) for row in rows)[int(0.99 * len(rows))]
 
     def counted(self, counters) -> float | None:
@@ -304,7 +306,7 @@ def test_hostile_client(node, row):
 @pytest.mark.parametrize("row", BACKEND_ROWS, ids=[row.name for row in BACKEND_ROWS])
 def test_hostile_backend(node, row):
     node.backend.what = row.attack
-    asking = Attack(again=b"", opening=b"".join(request(i) for i in ids(40)), connections=2, stay=False, pace=0.02)
+    asking = Attack(b"".join(request(i) for i in ids(40)), connections=2, stays=0.05)
     withstand(node, row, lambda connect, ended: attack(asking, connect, ended), node.vip["hostile"])
 
 
