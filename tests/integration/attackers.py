@@ -160,8 +160,8 @@ def attack(what: Attack, connect: Callable, ended: Callable) -> int:
 
 @dataclass
 class HostileBackend:
-    """Writes `opening` into each connection, `answer(stream)` for each request (STREAM in its frames is replaced
-    by the request's id), and `again` for ever once a request has come."""
+    """Writes `opening` into each connection, `answer(stream)` for each request (its stream 1 is replaced
+    by the request's id), and `again` for ever, in the stream of the first."""
 
     answer: bytes = b""
     again: bytes = b""
@@ -187,8 +187,8 @@ class BackendScript(Script):
                 self.out = self.out[self.at :] + frame(SETTINGS, ACK)
                 self.at = 0
             elif kind == HEADERS:
-                self.again = with_stream(self.what.again, stream)
-                self.out, self.at = self.out[self.at :] + with_stream(self.what.answer, stream), 0
+                self.again = self.again or with_stream(self.what.again, stream)
+                self.out, self.at = self.out[self.at :] + with_stream(self.what.answer, stream) or self.again, 0
         return bool(data)
 
 
