@@ -100,6 +100,31 @@ std::vector<telemetry::Sample> pods_by_state(const control::Node& node) {
   return samples;
 }
 
+// Every series is there from the start, so that an alert can wait for it to move.
+std::vector<telemetry::Sample> http2_limits(const control::Node& node) {
+  using http2::Limit;
+  constexpr std::pair<const char*, proxy::LimitCounters WorkerStats::*> kRoles[] = {
+      {"downstream", &WorkerStats::downstream_limits}, {"upstream", &WorkerStats::upstream_limits}};
+  constexpr std::pair<const char*, Counter proxy::LimitCounter::*> kActions[] = {
+      {"drain", &proxy::LimitCounter::drained}, {"enforce", &proxy::LimitCounter::enforced}};
+  std::vector<telemetry::Sample> samples;
+  for (const auto& [role, counters] : kRoles) {
+    for (size_t limit = 0; limit < http2::kLimits; ++limit) {
+      for (const auto& [action, counter] : kActions) {
+        // Only floods have a stage before the last.
+        if (counter == &proxy::LimitCounter::drained && !http2::is_flood(static_cast<Limit>(limit))) continue;
+        double sum = 0;
+        for (uint32_t i = 0; i < node.worker_count(); ++i) {
+          sum += static_cast<double>(((node.worker_stats(i).*counters)[limit].*counter).value());
+        }
+        samples.push_back(
+            {{{"role", role}, {"limit", std::string(http2::kLimitNames[limit])}, {"action", action}}, sum});
+      }
+    }
+  }
+  return samples;
+}
+
 admin::AgentStats agent_stats(const control::Node& node, const control::NodeOptions& options, base::Instant started) {
   const auto status = node.status();
   admin::AgentStats stats;
@@ -164,6 +189,10 @@ void add_agent_metrics(telemetry::Metrics& metrics, control::Node& node) {
       return samples;
     });
   }
+  metrics.add_family("weir_http2_limits_total",
+                     "How often a limit on HTTP/2 peers acted: drained the connection before it was reached, or was "
+                     "enforced by ending the connection or refusing the stream.",
+                     MetricKind::counter, [&node] { return http2_limits(node); });
   admin::add_bpf_metrics(metrics, [&node] { return node.maps().stats(); });
 }
 

@@ -118,6 +118,7 @@ class Server : public weir::http2::ConnectionEvents {
   }
   void on_output() override {}
   void on_capacity() override {}
+  void on_limit(weir::http2::Limit, weir::http2::LimitAction) override {}
   Connection connection{Role::server, Limits(), *this, Instant()};
 
  private:
@@ -162,6 +163,7 @@ class Client : public weir::http2::ConnectionEvents {
   }
   void on_output() override {}
   void on_capacity() override {}
+  void on_limit(weir::http2::Limit, weir::http2::LimitAction) override {}
   weir::http::StreamEvents* on_stream(weir::http::Stream&) override { std::abort(); }
   Connection connection{Role::client, Limits(), *this, Instant()};
   size_t done = 0, started = 0, target = 0;

@@ -24,7 +24,7 @@ inline void require(bool condition) {
 class ScriptedConnection final : public http2::ConnectionEvents {
  public:
   ScriptedConnection(http2::Role role, FuzzedDataProvider& input)
-      : input_(input), role_(role), connection_(role, limits(input), *this, now_) {
+      : input_(input), role_(role), limits_(limits(input)), connection_(role, limits_, *this, now_) {
     if (role == http2::Role::server) receive(http2::kPreface);
     if (input_.ConsumeIntegralInRange(0, 15) > 0) {
       receive(frame(http2::FrameType::settings, 0, 0, ""));
@@ -125,6 +125,10 @@ class ScriptedConnection final : public http2::ConnectionEvents {
     l.max_header_list_size = input.ConsumeIntegralInRange<uint32_t>(0, 1000);
     l.max_header_fields = input.ConsumeIntegralInRange<uint32_t>(0, 20);
     l.max_unwritten_output = input.ConsumeIntegralInRange<uint32_t>(0, 10000);
+    // Small ones, so that short scripts meet them; nothing more is drawn for them, or old seeds would change.
+    for (http2::TokenRate& flood : l.floods) flood = {l.max_header_fields, std::chrono::milliseconds(100)};
+    l.max_informational_responses = l.max_settings = l.max_concurrent_streams;
+    l.progress_timeout = std::chrono::seconds(60);
     return l;
   }
 
@@ -136,6 +140,13 @@ class ScriptedConnection final : public http2::ConnectionEvents {
     return &user;
   }
   void on_output() override {}
+  void on_limit(http2::Limit limit, http2::LimitAction action) override {
+    if (action == http2::LimitAction::drain) {
+      require(http2::is_flood(limit) && ++drained_ == 1);
+    } else if (limit < http2::Limit::concurrent_streams) {
+      require(++failed_ == 1);
+    }
+  }
   void on_capacity() override {
     require(role_ == http2::Role::client);
     if (connection_.can_open() && users_.size() < 100 && input_.remaining_bytes() > 0 && input_.ConsumeBool()) open();
@@ -309,6 +320,14 @@ class ScriptedConnection final : public http2::ConnectionEvents {
     require(held == connection_.open_streams());
     if (connection_.can_open()) require(connection_.usable());
     if (connection_.finished()) require(held == 0);
+    if (role_ == http2::Role::server) require(held <= limits_.max_concurrent_streams);
+    // What a limit was said to do has been done.
+    if (drained_ > 0 || failed_ > 0) require(!connection_.usable());
+    if (failed_ > 0) require(*connection_.error() != '\0' && held == 0);
+    size_t waiting = 0;
+    for (const auto& user : users_) waiting += user->stream ? user->waiting : 0;
+    const size_t framed = connection_.held_bytes() - waiting;
+    require(connection_.held_bytes() >= waiting && framed <= limits_.max_unwritten_output + (1 << 20));
   }
 
   static http::Headers fields(std::initializer_list<std::pair<const char*, const char*>> list) {
@@ -319,10 +338,12 @@ class ScriptedConnection final : public http2::ConnectionEvents {
 
   FuzzedDataProvider& input_;
   const http2::Role role_;
+  const http2::Limits limits_;
   base::Instant now_;
   std::vector<std::unique_ptr<User>> users_;
   int acting_ = 0;
-  volatile uint32_t read_ = 0;  // of the gathered bytes, so that AddressSanitizer sees them
+  int drained_ = 0, failed_ = 0;  // by a limit
+  volatile uint32_t read_ = 0;    // of the gathered bytes, so that AddressSanitizer sees them
   const http::Headers request_ =
       fields({{":method", "POST"}, {":scheme", "http"}, {":path", "/a/b"}, {":authority", "a"}, {"te", "trailers"}});
   const http::Headers response_ = fields({{":status", "200"}, {"content-type", "application/grpc"}});

@@ -66,6 +66,15 @@ def test_metrics(agent, client, service):
     assert any(name.startswith("weir_") for name in names)
 
 
+def test_every_http2_limit_is_a_series_from_the_start(agent):
+    series = [labels for name, labels, _ in agent.samples() if name == "weir_http2_limits_total"]
+    limits = {labels["limit"] for labels in series}
+    assert {"ping_flood", "rapid_reset", "continuation_flood", "flush_stall"} <= limits and len(limits) == 24
+    floods = {labels["limit"] for labels in series if labels["action"] == "drain"}
+    # For either role.
+    assert len(series) == 2 * (len(limits) + len(floods)) and "rapid_reset" in floods and "flush_stall" not in floods
+
+
 def test_metrics_are_well_formed(agent):
     for line in agent.metrics().splitlines():
         assert line.startswith("#") or re.fullmatch(r'[a-z_:][a-zA-Z0-9_:]*(\{.*\})? [-+0-9.eEInfNa]+', line), line

@@ -27,7 +27,8 @@ Connection::Connection(Role role, const Limits& limits, ConnectionEvents& events
       receive_window_(limits_.connection_window, limits_.connection_window),
       encoder_(limits_.header_table_size),
       waiting_since_(now),
-      received_at_(now) {
+      received_at_(now),
+      progress_checked_(now) {
   write_preface();
 }
 
@@ -43,12 +44,16 @@ void Connection::tick(base::Instant now) {
   trim_free_streams();
   if (ended_) return;
   if (!settings_acknowledged_ && now - waiting_since_ >= limits_.settings_timeout) {
-    return fail(ConnectionError{ErrorCode::settings_timeout,
+    return fail(Limit::settings_timeout,
+                ConnectionError{ErrorCode::settings_timeout,
                                 settings_received_ ? "our SETTINGS were not acknowledged" : "no SETTINGS arrived"});
   }
   if (unfinished_frame_ != 0 && now - unfinished_since_ >= limits_.frame_timeout) {
-    return fail(ConnectionError{ErrorCode::enhance_your_calm, "a frame or header block was not finished in time"});
+    return fail(block_.stream_id != 0 ? Limit::header_block_timeout : Limit::frame_timeout,
+                ConnectionError{ErrorCode::enhance_your_calm, "a frame or header block was not finished in time"});
   }
+  check_progress();
+  if (ended_) return;
   if (drain_ == Drain::probing && now - draining_since_ >= limits_.drain_timeout) announce_last_stream();
 }
 
@@ -142,6 +147,7 @@ void Connection::fail(const StreamError& error) {
   } else {
     closed_streams_.remember(error.stream_id, Ending::reset_by_us);
   }
+  charge(Limit::provoked_resets);
 }
 
 bool Connection::idle(uint32_t stream_id) const {
@@ -178,6 +184,7 @@ Stream& Connection::begin_stream(uint32_t id) {
   live_.push_back(stream);
   ++open_;
   ++counters_.streams_opened;
+  earn_by_stream();
   if (id != 0) table_.insert(id, &stream);
   return stream;
 }
@@ -216,9 +223,12 @@ void Connection::let_go(Stream& stream, Ending ending) {
   const bool was_full = open_ >= peer_max_concurrent_streams_;
   stream.live_ = false;
   --open_;
+  // An answer is the work that pays for a reset.
+  if (role_ == Role::server ? stream.local_ended_ : stream.remote_ended_) earn(Limit::rapid_reset, 1);
   static_cast<Hook<InConnection>&>(stream).unlink();
   static_cast<Hook<InSendQueue>&>(stream).unlink();
   static_cast<Hook<InWindowUpdates>&>(stream).unlink();
+  waiting_ -= stream.queue_.bytes();
   stream.queue_.clear();
   if (stream.id_ != 0) {
     table_.erase(stream.id_);

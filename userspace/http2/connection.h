@@ -4,9 +4,9 @@
 //
 //   receive(bytes, now) -> events -> (users send) -> gather() / written()
 //
-// Memory is bounded by Limits: header sections before they are decoded, streams
-// by concurrency, received bodies by the windows we grant, and what is framed but
-// not yet written by kOutputBudget, beyond which bodies wait in their streams.
+// Memory and work are bounded by Limits (limits.h): header sections before they are decoded,
+// streams by concurrency, received bodies by the windows we grant, frames by their rate, and what is
+// framed but not yet written by kOutputBudget, beyond which bodies wait in their streams.
 #pragma once
 
 #include <sys/uio.h>
@@ -22,6 +22,7 @@
 #include "http2/frame.h"
 #include "http2/header_rules.h"
 #include "http2/hpack.h"
+#include "http2/limits.h"
 #include "http2/output.h"
 #include "http2/stream.h"
 #include "http2/stream_table.h"
@@ -33,26 +34,7 @@ enum class Role : uint8_t { server, client };
 // Framed but unwritten output from which on bodies wait in their streams.
 inline constexpr size_t kOutputBudget = 256 * 1024;
 
-// What we allow the peer. Defaults are the agent's. Sizes in bytes.
-struct Limits {
-  uint32_t max_concurrent_streams = 1000;     // advertised by the server role
-  uint32_t initial_stream_window = 1 << 20;   // SETTINGS_INITIAL_WINDOW_SIZE, 1 MiB
-  uint32_t connection_window = 4 << 20;       // granted by WINDOW_UPDATE on stream 0
-  uint32_t max_frame_size = 16384;            // SETTINGS_MAX_FRAME_SIZE
-  uint32_t header_table_size = 4096;          // both directions, whatever the peer offers
-  uint32_t max_header_list_size = 64 * 1024;  // decoded: names + values + 32 a field
-  uint32_t max_header_fields = 100;
-  uint32_t max_header_block_size = 64 * 1024;  // encoded, HEADERS plus CONTINUATION
-  uint32_t max_continuation_frames = 16;       // per header block
-  // Of a peer that makes us answer but does not read: above it, ENHANCE_YOUR_CALM. Far above kOutputBudget,
-  // since heads and control frames don't wait.
-  uint32_t max_unwritten_output = 4 << 20;
-  base::Duration settings_timeout = std::chrono::seconds(10);  // for the peer's first SETTINGS, then for its ACK
-  base::Duration frame_timeout = std::chrono::seconds(10);     // to the end of a header block, or of a frame but DATA
-  base::Duration drain_timeout = std::chrono::seconds(10);     // for the round trip between drain()'s two GOAWAYs
-};
-
-// What happened on a connection since it began; for metrics and for the attack limits.
+// What happened on a connection since it began.
 struct Counters {
   uint64_t frames_received = 0;
   uint64_t streams_opened = 0;
@@ -60,8 +42,7 @@ struct Counters {
   uint64_t streams_reset_by_us = 0;
   uint64_t streams_refused = 0;
   uint64_t protocol_errors = 0;
-  uint64_t control_frames = 0;  // PING, SETTINGS, PRIORITY, empty DATA, unknown
-  uint64_t header_bytes = 0;    // of header blocks, encoded
+  uint64_t header_bytes = 0;  // of header blocks, encoded
 
   // What it took to handle all this, in units of about a frame: a header block costs by its size too.
   uint64_t work() const { return frames_received + header_bytes / 64; }
@@ -79,6 +60,8 @@ class ConnectionEvents {
   // Client role: can_open() may have turned true, or the peer's GOAWAY / our
   // shutdown ended its use for new streams (see usable()). It may come from within Stream::release().
   virtual void on_capacity() = 0;
+  // A limit acted. Only note it, as in on_output().
+  virtual void on_limit(Limit limit, LimitAction action) = 0;
 };
 
 class Connection {
@@ -97,7 +80,7 @@ class Connection {
   // The transport has ended or will be given up: every stream gets on_reset() (origin
   // connection, carrying `error_code`), nothing can be sent any more.
   void closed(uint32_t error_code = 0);
-  // Checks deadlines (peer's SETTINGS and its ACK, header block, drain). Call at least once a second.
+  // Checks deadlines (peer's SETTINGS and its ACK, header block, progress, drain). Call at least once a second.
   void tick(base::Instant now);
 
   // Frames what may go now and fills `out` with the bytes to write, in order; returns how many
@@ -135,6 +118,8 @@ class Connection {
   const char* error() const;
 
   const Counters& counters() const;
+  // Bytes that wait for the peer, framed or in their streams: what closing the connection would free of bodies.
+  size_t held_bytes() const;
 
  private:
   friend class Stream;
@@ -193,6 +178,7 @@ class Connection {
   void on_goaway(const FrameHeader& header, Bytes payload);
   void on_window_update(const FrameHeader& header, Bytes payload);
   void on_continuation(const FrameHeader& header, Bytes payload);
+  void header_block_too_large();
   void settings_acknowledged();
   bool apply(const SettingValue& setting);
   bool change_initial_window(uint32_t size);
@@ -204,7 +190,18 @@ class Connection {
   void continue_message(Stream& stream, const Block& block, HpackDecoder::Outcome outcome);
   void take_response(Stream& stream, const Block& block);
   void take_trailers(Stream& stream, const Block& block);
-  void answer(uint32_t stream_id, std::string_view status, bool request_ended);
+  void note_oversized();
+  void refuse_oversized(const Block& block);
+  void answer(const Block& block, const http::Headers& head);
+
+  // limits.cpp: what is done to a peer that takes more than Limits allows.
+  bool charge(Limit flood);  // false: the connection has failed
+  void earn(Limit flood, uint32_t tokens);
+  void earn_by_stream();
+  void earn_by_data_frame();
+  void fail(Limit limit, const ConnectionError& error);
+  void check_progress();
+  void reset_stalled_streams();
 
   // Errors (RFC 9113 section 5.4), and frames that come too late (5.1).
   void drain_ping_returned(Bytes payload);
@@ -231,6 +228,7 @@ class Connection {
   void use_send_windows(Stream& stream, uint32_t bytes);
   void await_window(Stream& stream);
   bool may_frame_bodies() const;
+  bool body_waits(uint32_t stream_id) const;  // 0: for the connection's window
   void frame_waiting();
   void write_preface();
   void write_frame(FrameType type, uint8_t flags, uint32_t stream_id, Bytes payload);
@@ -250,12 +248,14 @@ class Connection {
   const Limits limits_;
   ConnectionEvents& events_;
   Counters counters_;
+  std::array<TokenBucket, kBuckets> buckets_;
   const char* error_ = "";
   uint32_t depth_ = 0;
   bool ended_ = false;             // GOAWAY with an error is queued, or closed(): nothing is processed any more
   bool closed_ = false;            // the transport is gone
   bool output_announced_ = false;  // on_output() was called and gather() was not
   bool goaway_received_ = false;
+  uint32_t last_goaway_id_ = kMaxStreamId;  // what the peer's GOAWAY said
   Drain drain_ = Drain::none;
 
   // Receiving.
@@ -285,6 +285,7 @@ class Connection {
   HpackEncoder encoder_;
   Output output_;
   SendWindow send_window_;
+  size_t waiting_ = 0;                         // bytes in the streams' queues
   List<Stream, InSendQueue> ready_, blocked_;  // blocked: by the stream's own window
   List<Stream, InWindowUpdates> window_updates_;
 
@@ -300,6 +301,8 @@ class Connection {
   base::Instant waiting_since_;  // for the peer's SETTINGS, then for its ACK
   base::Instant received_at_;    // the time of the last receive() or tick()
   base::Instant draining_since_;
+  base::Instant progress_checked_;
+  uint64_t write_due_ = 0;  // position in the output up to which it must be written at the next check
   base::Instant unfinished_since_;
   uint64_t unfinished_frame_ = 0;  // the frame that is not whole yet, or begins such a block; 0: none
 };

@@ -35,7 +35,10 @@ void Connection::on_data(const FrameHeader& header, Bytes) {
   if (!stream || !stream->receive_window_.receive(header.length)) {
     body_.stream_id = 0;
     give_back(header.length);
-    if (!stream) return late_frame(header.stream_id);
+    if (!stream) {
+      if (header.length == 0 && !charge(Limit::ignored_frame_flood)) return;
+      return late_frame(header.stream_id);
+    }
     return fail(StreamError{header.stream_id, ErrorCode::flow_control_error, "DATA beyond the stream's window"});
   }
   if (stream->remote_ended_) {
@@ -56,21 +59,24 @@ void Connection::on_headers(const FrameHeader& header, Bytes payload) {
   }
   block_ = Block{header.stream_id, 0, counters_.frames_received, header.has(kFlagEndStream),
                  frame.priority && frame.priority->depends_on == header.stream_id};
-  if (frame.fragment.size() > limits_.max_header_block_size) {
-    return fail(ConnectionError{ErrorCode::enhance_your_calm, "a header block in too many frames or bytes"});
-  }
+  if (frame.fragment.size() > limits_.max_header_block_size) return header_block_too_large();
   if (header.has(kFlagEndHeaders)) return end_block(frame.fragment);
   block_bytes_.assign(frame.fragment.begin(), frame.fragment.end());
+}
+
+void Connection::header_block_too_large() {
+  fail(Limit::header_block_size, ConnectionError{ErrorCode::enhance_your_calm, "a header block of too many bytes"});
 }
 
 void Connection::on_continuation(const FrameHeader& header, Bytes payload) {
   if (block_.stream_id == 0) {
     return fail(ConnectionError{ErrorCode::protocol_error, "CONTINUATION without HEADERS"});
   }
-  if (++block_.continuations > limits_.max_continuation_frames ||
-      block_bytes_.size() + payload.size() > limits_.max_header_block_size) {
-    return fail(ConnectionError{ErrorCode::enhance_your_calm, "a header block in too many frames or bytes"});
+  if (++block_.continuations > limits_.max_continuation_frames) {
+    return fail(Limit::continuation_flood,
+                ConnectionError{ErrorCode::enhance_your_calm, "a header block in too many frames"});
   }
+  if (block_bytes_.size() + payload.size() > limits_.max_header_block_size) return header_block_too_large();
   block_bytes_.insert(block_bytes_.end(), payload.begin(), payload.end());
   if (!header.has(kFlagEndHeaders)) return;
   const pool::Vector<uint8_t> block = std::exchange(block_bytes_, {});
@@ -78,7 +84,7 @@ void Connection::on_continuation(const FrameHeader& header, Bytes payload) {
 }
 
 void Connection::on_priority(const FrameHeader& header, Bytes payload) {
-  ++counters_.control_frames;
+  if (!charge(Limit::priority_flood)) return;
   if (header.stream_id == 0) {
     return fail(ConnectionError{ErrorCode::protocol_error, "PRIORITY on stream 0"});
   }
@@ -96,6 +102,7 @@ void Connection::on_rst_stream(const FrameHeader& header, Bytes payload) {
     return fail(ConnectionError{ErrorCode::protocol_error, "RST_STREAM on an idle stream"});
   }
   ++counters_.streams_reset_by_peer;
+  if (!charge(Limit::rapid_reset)) return;
   Stream* stream = table_.find(header.stream_id);
   if (!stream || stream->complete()) return;
   const auto code = static_cast<ErrorCode>(read_u32(payload.data()));
@@ -104,7 +111,10 @@ void Connection::on_rst_stream(const FrameHeader& header, Bytes payload) {
 }
 
 void Connection::on_settings(const FrameHeader& header, Bytes payload) {
-  ++counters_.control_frames;
+  if (!charge(Limit::settings_flood)) return;
+  if (payload.size() > limits_.max_settings * kSettingSize) {
+    return fail(Limit::settings_size, ConnectionError{ErrorCode::enhance_your_calm, "too many settings in one frame"});
+  }
   if (const Flaw flaw = check_settings(header, payload)) return fail(*flaw);
   if (header.has(kFlagAck)) return settings_acknowledged();
   const bool first = !std::exchange(settings_received_, true);
@@ -178,7 +188,7 @@ void Connection::on_push_promise(const FrameHeader&, Bytes) {
 }
 
 void Connection::on_ping(const FrameHeader& header, Bytes payload) {
-  ++counters_.control_frames;
+  if (!charge(Limit::ping_flood)) return;
   if (const Flaw flaw = check_ping(header)) return fail(*flaw);
   if (header.has(kFlagAck)) return drain_ping_returned(payload);
   write_frame(FrameType::ping, kFlagAck, 0, payload);
@@ -186,9 +196,14 @@ void Connection::on_ping(const FrameHeader& header, Bytes payload) {
 
 void Connection::on_goaway(const FrameHeader& header, Bytes payload) {
   GoawayFrame frame;
+  if (!charge(Limit::goaway_flood)) return;
   if (const Flaw flaw = decode_goaway(header, payload, frame)) return fail(*flaw);
   goaway_received_ = true;
   if (role_ == Role::server) return;
+  if (frame.last_stream_id > last_goaway_id_) {
+    return fail(ConnectionError{ErrorCode::protocol_error, "a GOAWAY that raises the last stream id"});
+  }
+  last_goaway_id_ = frame.last_stream_id;
   // First all of them out of reach of the callbacks' releases of others, then the telling.
   List<Stream, InConnection> unprocessed;
   for (Stream* stream = live_.first(); stream;) {
@@ -206,8 +221,10 @@ void Connection::on_goaway(const FrameHeader& header, Bytes payload) {
 }
 
 void Connection::on_window_update(const FrameHeader& header, Bytes payload) {
+  if (!charge(Limit::window_update_flood)) return;
   if (const Flaw flaw = check_window_update(header)) return fail(*flaw);
   const uint32_t increment = read_u32(payload.data()) & kMaxWindow;
+  if (increment < kDribble && body_waits(header.stream_id) && !charge(Limit::window_dribble)) return;
   if (header.stream_id == 0) {
     if (increment == 0) {
       return fail(ConnectionError{ErrorCode::protocol_error, "WINDOW_UPDATE by 0 on the connection"});

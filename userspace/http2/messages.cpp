@@ -8,6 +8,12 @@ namespace {
 
 constexpr size_t kKeptHeaders = 8192;
 
+http::Headers status_only(std::string_view status) {
+  http::Headers head;
+  head.add(":status", status);
+  return head;
+}
+
 }  // namespace
 
 void Connection::end_block(Bytes bytes) {
@@ -22,7 +28,7 @@ void Connection::end_block(Bytes bytes) {
   }
   if (Stream* stream = table_.find(block.stream_id)) return continue_message(*stream, block, outcome);
   if (idle(block.stream_id)) return begin_request(block, outcome);
-  late_frame(block.stream_id);
+  if (charge(Limit::ignored_frame_flood)) late_frame(block.stream_id);
 }
 
 void Connection::begin_request(const Block& block, HpackDecoder::Outcome outcome) {
@@ -31,23 +37,28 @@ void Connection::begin_request(const Block& block, HpackDecoder::Outcome outcome
   highest_seen_ = id;
   if (drain_ == Drain::announced) {
     // Above the last stream id that the peer was told: it will try elsewhere (section 6.8).
-    return closed_streams_.remember(id, Ending::reset_by_us);
+    closed_streams_.remember(id, Ending::reset_by_us);
+    charge(Limit::refused_streams);
+    return;
   }
   if (block.depends_on_itself) {
     return fail(StreamError{id, ErrorCode::protocol_error, "a stream that depends on itself"});
   }
   if (open_ >= limits_.max_concurrent_streams) {
     ++counters_.streams_refused;
+    events_.on_limit(Limit::concurrent_streams, LimitAction::enforce);
     write_reset(id, ErrorCode::refused_stream);
-    return closed_streams_.remember(id, Ending::reset_by_us);
+    closed_streams_.remember(id, Ending::reset_by_us);
+    charge(Limit::refused_streams);
+    return;
   }
   highest_processed_ = id;
-  if (outcome == HpackDecoder::Outcome::too_large) return answer(id, "431", block.end_stream);
+  if (outcome == HpackDecoder::Outcome::too_large) return refuse_oversized(block);
   RequestHead head;
   if (const char* wrong = check_request(headers_, head)) {
     return fail(StreamError{id, ErrorCode::protocol_error, wrong});
   }
-  if (head.connect) return answer(id, "501", block.end_stream);
+  if (head.connect) return answer(block, status_only("501"));
   if (block.end_stream && head.content_length.value_or(0) != 0) {
     return fail(StreamError{id, ErrorCode::protocol_error, "content-length without a body"});
   }
@@ -76,6 +87,7 @@ void Connection::continue_message(Stream& stream, const Block& block, HpackDecod
     return fail(StreamError{block.stream_id, ErrorCode::protocol_error, "a stream that depends on itself"});
   }
   if (outcome == HpackDecoder::Outcome::too_large) {
+    note_oversized();
     return fail(StreamError{block.stream_id, ErrorCode::enhance_your_calm, "header section above our limits"});
   }
   return stream.remote_head_ ? take_trailers(stream, block) : take_response(stream, block);
@@ -90,6 +102,10 @@ void Connection::take_response(Stream& stream, const Block& block) {
   const uint64_t length = no_body ? 0 : head.content_length.value_or(0);
   if (!wrong && block.end_stream && length != 0) wrong = "content-length without a body";
   if (wrong) return fail(StreamError{block.stream_id, ErrorCode::protocol_error, wrong});
+  if (informational && ++stream.informational_ > limits_.max_informational_responses) {
+    events_.on_limit(Limit::informational_responses, LimitAction::enforce);
+    return fail(StreamError{block.stream_id, ErrorCode::enhance_your_calm, "too many informational responses"});
+  }
   if (!informational) {
     stream.remote_head_ = true;
     stream.remote_ended_ = block.end_stream;
@@ -107,13 +123,30 @@ void Connection::take_trailers(Stream& stream, const Block& block) {
   stream.events_->on_trailers(headers_);
 }
 
-void Connection::answer(uint32_t stream_id, std::string_view status, bool request_ended) {
+// The decoder has kept what was within the limits: all the fields that may be there, or fewer since they were too long.
+void Connection::note_oversized() {
+  events_.on_limit(headers_.size() == limits_.max_header_fields ? Limit::header_fields : Limit::header_list_size,
+                   LimitAction::enforce);
+}
+
+// A gRPC client is told in its own terms: RESOURCE_EXHAUSTED, as Trailers-Only.
+void Connection::refuse_oversized(const Block& block) {
+  note_oversized();
+  if (!headers_.get("content-type").starts_with("application/grpc")) return answer(block, status_only("431"));
+  http::Headers head = status_only("200");
+  head.add("content-type", "application/grpc");
+  head.add("grpc-status", "8");
+  head.add("grpc-message", "the request's headers are too large");
+  answer(block, head);
+}
+
+// To a request that its user is not to see.
+void Connection::answer(const Block& block, const http::Headers& head) {
   ++counters_.protocol_errors;
-  http::Headers head;
-  head.add(":status", status);
-  write_headers(stream_id, head, true);
-  if (!request_ended) write_reset(stream_id, ErrorCode::no_error);
-  closed_streams_.remember(stream_id, request_ended ? Ending::ended_by_peer : Ending::reset_by_us);
+  write_headers(block.stream_id, head, true);
+  if (!block.end_stream) write_reset(block.stream_id, ErrorCode::no_error);
+  closed_streams_.remember(block.stream_id, block.end_stream ? Ending::ended_by_peer : Ending::reset_by_us);
+  charge(Limit::provoked_resets);
 }
 
 }  // namespace weir::http2

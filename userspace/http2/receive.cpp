@@ -27,7 +27,8 @@ uint32_t Connection::receive(const base::Slice& bytes, base::Instant now, uint64
   if (ended_) return bytes.size();
   watch_unfinished(now);
   if (output_.size() > limits_.max_unwritten_output) {
-    fail(ConnectionError{ErrorCode::enhance_your_calm, "the peer makes us answer but does not read"});
+    fail(Limit::unwritten_output,
+         ConnectionError{ErrorCode::enhance_your_calm, "the peer makes us answer but does not read"});
   }
   return at;
 }
@@ -99,7 +100,7 @@ void Connection::handle(const FrameHeader& header, Bytes payload) {
   if (header.type < kFrameTypes) {
     (this->*kHandlers[header.type])(header, payload);
   } else {
-    ++counters_.control_frames;  // unknown types are ignored (section 4.1)
+    charge(Limit::ignored_frame_flood);  // unknown types (section 4.1)
   }
 }
 
@@ -116,7 +117,11 @@ size_t Connection::take_body(const base::Slice& bytes, uint32_t at) {
     }
     // Nobody else will give padding back.
     if (stream) give_back(*stream, size_t{1} + body_.padding);
-    if (stream && body_.left == 0) deliver(*stream, base::Slice(), body_.end_stream);
+    if (body_.padding == body_.left && !body_.end_stream) {
+      charge(Limit::empty_data_flood);
+    } else if (stream && body_.left == 0) {
+      deliver(*stream, base::Slice(), true);
+    }
     return 1;
   }
   const uint32_t there = bytes.size() - at;
@@ -142,7 +147,7 @@ void Connection::deliver(Stream& stream, base::Slice data, bool end_stream) {
     *stream.body_left_ -= data.size();
   }
   if (data.empty() && !end_stream) {
-    ++counters_.control_frames;
+    charge(Limit::empty_data_flood);
     return;
   }
   stream.remote_ended_ = end_stream;

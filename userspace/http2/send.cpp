@@ -38,6 +38,12 @@ bool Connection::may_frame_bodies() const {
   return !ready_.empty() && send_window_.left() > 0 && output_.size() < kOutputBudget;
 }
 
+bool Connection::body_waits(uint32_t stream_id) const {
+  if (stream_id == 0) return !ready_.empty();
+  const Stream* stream = table_.find(stream_id);
+  return stream && !stream->queue_.empty();
+}
+
 // Round robin: each stream that may send has one frame a turn.
 void Connection::frame_waiting() {
   while (may_frame_bodies()) {
@@ -176,6 +182,7 @@ void Connection::write_data_header(uint32_t stream_id, size_t length, bool end_s
   write_frame_header(output_.reserve(kFrameHeaderSize), length, FrameType::data, end_stream ? kFlagEndStream : 0,
                      stream_id);
   output_.commit(kFrameHeaderSize);
+  earn_by_data_frame();
   announce_output();
 }
 

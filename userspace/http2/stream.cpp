@@ -14,6 +14,8 @@ void Stream::begin(uint32_t id, ReceiveWindow receive_window) {
   body_left_.reset();
   untold_.reset();
   head_position_ = 0;
+  most_left_ = SIZE_MAX;
+  informational_ = 0;
 }
 
 void Stream::send_headers(const http::Headers& headers, bool end_stream) {
@@ -46,6 +48,7 @@ size_t Stream::send_data(base::Slice data, bool end_stream) {
       data.remove_prefix(n);
     }
   }
+  connection_.waiting_ += data.size();
   queue_.push(std::move(data));
   if (!queue_.empty()) connection_.await_window(*this);
   return sent;
@@ -68,6 +71,7 @@ void Stream::send_waiting(uint32_t n) {
   local_ended_ = last && local_end_given_ && !trailers_waiting_;
   connection_.write_data_header(id_, n, local_ended_);
   queue_.move_to(connection_.output_, n);
+  connection_.waiting_ -= n;
   if (last && trailers_waiting_) {
     trailers_waiting_ = false;
     connection_.write_trailers(*this, trailers_);

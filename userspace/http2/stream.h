@@ -53,6 +53,7 @@ class Stream final : public http::Stream,
   bool remote_head_ = false;      // the (final) head has been received
   bool body_forbidden_ = false;   // client: response to HEAD
   bool trailers_waiting_ = false;
+  uint8_t informational_ = 0;  // client: 1xx responses received
 
   StreamSendWindow send_window_;
   ReceiveWindow receive_window_{0, 0};
@@ -60,6 +61,7 @@ class Stream final : public http::Stream,
   SendQueue queue_;
   http::Headers trailers_;
   uint64_t head_position_ = 0;         // in the connection's output
+  size_t most_left_ = SIZE_MAX;        // of the queue at the next check of progress, once the end was given
   std::optional<http::Reset> untold_;  // the stream ended within on_stream(), before it had anyone to tell
 };
 

@@ -17,8 +17,6 @@ constexpr size_t kReplayCap = 64 * 1024;
 // How often a request that was refused before processing is moved on: once because nothing
 // is lost by it (gRFC A6), and twice as Istio's default retry policy does.
 constexpr uint32_t kMaxRefusals = 3;
-// 1xx responses are not held back by any window.
-constexpr uint32_t kMaxInformational = 16;
 // Memory for header fields that a returned exchange keeps.
 constexpr size_t kKeptHeaders = 4096;
 
@@ -53,7 +51,7 @@ void Exchange::begin(Downstream& downstream, http::Stream& stream) {
   pool_ = nullptr;
   endpoint_ = nullptr;
   tried_count_ = 0;
-  refusals_ = informational_ = 0;
+  refusals_ = 0;
   response_started_ = response_ended_ = false;
   timeout_.reset();
   request_messages_ = {};
@@ -193,11 +191,7 @@ void Exchange::on_request_trailers(http::Headers& trailers) {
 // 4. The response comes back. Once its head is on the way nothing can be tried again.
 void Exchange::on_response(http::Headers& headers, bool end_stream) {
   const int status = parse_number(headers.get(":status"), 0);
-  if (status >= 100 && status < 200) {
-    if (++informational_ <= kMaxInformational) return down_->send_headers(headers, false);
-    return reply(
-        local_reply(Flag::UPE, "upstream_protocol_error", "weir: the endpoint sends 1xx responses without end"));
-  }
+  if (status >= 100 && status < 200) return down_->send_headers(headers, false);
   response_started_ = true;
   replayable_ = false;
   kept_.clear();

@@ -119,7 +119,6 @@ class Exchange final : public Slabbed, private Waiter {
   std::array<const clusters::EndpointState*, 8> tried_{};
   size_t tried_count_ = 0;
   uint32_t refusals_ = 0;
-  uint32_t informational_ = 0;  // 1xx responses so far
 
   http::Headers reply_;
   bool admitted_ = false;  // the pod may have one more RPC

@@ -23,6 +23,7 @@ constexpr uint64_t kReceiveWork = 1, kSendWork = 3, kBytesPerWork = 4096;
 Http2Transport::Http2Transport(Worker& worker, Source& source, std::unique_ptr<io::Socket> socket, http2::Role role)
     : Transport(worker, source, role == http2::Role::server ? Opened::by_pod : Opened::by_us),
       socket_(std::move(socket)),
+      limit_counters_(role == http2::Role::server ? worker.stats().downstream_limits : worker.stats().upstream_limits),
       connection_(role, worker.options().limits, *this, worker.reactor().now()),
       due_since_(worker.reactor().now()) {
   socket_->set_events(*this);
@@ -108,6 +109,14 @@ void Http2Transport::on_receive_end(int error) {
 }
 
 void Http2Transport::on_output() { needs_flush(); }
+
+void Http2Transport::on_limit(http2::Limit limit, http2::LimitAction action) {
+  LimitCounter& counter = limit_counters_[http2::index_of(limit)];
+  if (action == http2::LimitAction::enforce) return void(++counter.enforced);
+  ++counter.drained;
+  base::log::info("a connection of {} is drained: {}", source().pod().qualified_name(),
+                  http2::kLimitNames[http2::index_of(limit)]);
+}
 
 void Http2Transport::flush() {
   if (!inbox_.empty()) take_inbox();

@@ -10,6 +10,7 @@
 #include "http2/send_queue.h"
 #include "io/socket.h"
 #include "proxy/transport.h"
+#include "proxy/worker_stats.h"
 
 namespace weir::proxy {
 
@@ -44,6 +45,7 @@ class Http2Transport : public Transport, protected io::SocketEvents, protected h
   void on_writable() override;
   void on_closed() override;
   void on_output() override;
+  void on_limit(http2::Limit limit, http2::LimitAction action) override;
 
  private:
   // Gives the engine what the pod's turn allows of `bytes`; returns how many that were.
@@ -58,6 +60,7 @@ class Http2Transport : public Transport, protected io::SocketEvents, protected h
   void linger_over(base::Instant now);
 
   std::unique_ptr<io::Socket> socket_;
+  LimitCounters& limit_counters_;
   http2::Connection connection_;
   http2::SendQueue inbox_;   // received, for a later turn
   std::optional<int> end_;   // what on_receive_end() said meanwhile

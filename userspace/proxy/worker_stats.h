@@ -1,8 +1,11 @@
 // What a worker counts. Written by its thread only, read by any.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
+
+#include "http2/limits.h"
 
 namespace weir::proxy {
 
@@ -21,6 +24,12 @@ class Counter {
   std::atomic<uint64_t> value_{0};
 };
 
+// How often an http2::Limit acted.
+struct LimitCounter {
+  Counter drained, enforced;
+};
+using LimitCounters = std::array<LimitCounter, http2::kLimits>;
+
 struct WorkerStats {
   Counter sources;  // enrolled pods of this worker
   Counter downstream_connections, downstream_connections_total;
@@ -34,6 +43,7 @@ struct WorkerStats {
   Counter stalled_downstreams, stalled_upstreams;                  // closed: they took nothing of what was framed
   Counter upstream_connect_failures;
   Counter downstream_protocol_errors, upstream_protocol_errors;
+  LimitCounters downstream_limits, upstream_limits;
   Counter turns;  // of the loop
 };
 

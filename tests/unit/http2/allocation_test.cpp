@@ -111,6 +111,7 @@ class Server : public ConnectionEvents {
   }
   void on_output() override {}
   void on_capacity() override {}
+  void on_limit(Limit, LimitAction) override {}
 
   std::vector<Call> calls{kStreams};
   std::vector<Call*> free;
@@ -152,6 +153,7 @@ class Client : public ConnectionEvents {
   http::StreamEvents* on_stream(http::Stream&) override { return nullptr; }
   void on_output() override {}
   void on_capacity() override {}
+  void on_limit(Limit, LimitAction) override {}
 
   std::array<char, 55> id = [] {
     std::array<char, 55> text;

@@ -105,6 +105,7 @@ class Endpoint : public ConnectionEvents {
   }
   void on_output() override { ++output_announcements; }
   void on_capacity() override { ++capacity_announcements; }
+  void on_limit(Limit limit, LimitAction action) override { ++limits_hit[{limit, action}]; }
 
   StreamLog& open() {
     StreamLog& log = add_log();
@@ -139,6 +140,7 @@ class Endpoint : public ConnectionEvents {
   std::vector<std::unique_ptr<StreamLog>> logs;
   int output_announcements = 0;
   int capacity_announcements = 0;
+  std::map<std::pair<Limit, LimitAction>, int> limits_hit;  // how often each acted
   bool consume_at_once = true;
   std::function<void(StreamLog&)> on_event;  // of streams that the peer opens
   base::Instant now;
