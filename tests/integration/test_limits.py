@@ -21,8 +21,8 @@ def echo(lab):
     return lab.service("echo", [Port("grpc", 80, 8080)], [pod])
 
 
-def load(client, target, connections, requests):
-    output = client.run(["h2load", "-c", connections, "-m", 2, "-n", requests, "-d", "/dev/null", f"http://{target}/"], timeout=90).stdout
+def load(client, target, connections, requests, body=Path(__file__)):
+    output = client.run(["h2load", "-c", connections, "-m", 2, "-n", requests, "-d", body, f"http://{target}/"], timeout=90).stdout
     assert f"{requests} succeeded" in output, output
 
 
