@@ -57,6 +57,28 @@ void add_node_flags(CLI::App& app, Flags& flags) {
       ->envname("WEIR_REDIRECT")
       ->transform(CLI::CheckedTransformer(redirects).description("{auto,on,off}"))
       ->default_str("auto");
+  app.add_option("--pod-max-connections", flags.node.pod_limits.max_connections,
+                 "Connections that one pod may have open; the next is reset")
+      ->envname("WEIR_POD_MAX_CONNECTIONS")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_option("--pod-max-streams", flags.node.pod_limits.max_streams,
+                 "RPCs that one pod may have under way; the next ends as UNAVAILABLE")
+      ->envname("WEIR_POD_MAX_STREAMS")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_option(
+         "--pod-max-memory", flags.node.pod_limits.max_memory,
+         "Bytes that may wait in the agent for one pod (KiB, MiB, GiB); beyond, its largest connection is closed")
+      ->envname("WEIR_POD_MAX_MEMORY")
+      ->transform(CLI::AsSizeValue(false))
+      ->check(CLI::PositiveNumber)
+      ->default_str("256MiB");
+  app.add_option("--send-timeout", flags.send_timeout_ms,
+                 "How long a peer may take for what is ready to be sent to it; then its connection is closed")
+      ->envname("WEIR_SEND_TIMEOUT")
+      ->transform(kDurationInMs)
+      ->default_str("30s");
   app.add_option("--metrics-address", flags.metrics_address, "IP:port for /metrics, /healthz and /readyz; port 0: none")
       ->envname("WEIR_METRICS_ADDRESS")
       ->capture_default_str();

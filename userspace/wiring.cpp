@@ -50,6 +50,34 @@ constexpr WorkerMetric kWorkerMetrics[] = {
     {"weir_worker_turns_total", "Turns of the worker's loop.", MetricKind::counter, &WorkerStats::turns},
 };
 
+// Families whose samples differ by one label.
+struct LabelledMetric {
+  const char* name;
+  const char* help;
+  const char* label;
+  std::vector<std::pair<const char*, Counter WorkerStats::*>> samples;
+};
+
+const LabelledMetric kLabelledMetrics[] = {
+    {"weir_pod_limits_total",
+     "Connections and RPCs refused, and connections closed, because a pod had reached its limit.",
+     "limit",
+     {{"connections", &WorkerStats::refused_connections},
+      {"streams", &WorkerStats::refused_streams},
+      {"memory", &WorkerStats::shed_connections}}},
+    {"weir_stalled_connections_total",
+     "Connections closed because the peer did not take what was ready to be sent.",
+     "role",
+     {{"downstream", &WorkerStats::stalled_downstreams}, {"upstream", &WorkerStats::stalled_upstreams}}},
+};
+
+double sum_of_workers(const control::Node& node, Counter WorkerStats::*counter) {
+  double sum = 0;
+  for (uint32_t i = 0; i < node.worker_count(); ++i)
+    sum += static_cast<double>((node.worker_stats(i).*counter).value());
+  return sum;
+}
+
 const char* state_name(interception::PodState state) {
   switch (state) {
     case interception::PodState::waiting:
@@ -155,11 +183,15 @@ void add_agent_metrics(telemetry::Metrics& metrics, control::Node& node) {
   metrics.add_family("weir_pods", "Pods of this node that ask for weir, by what became of it.", MetricKind::gauge,
                      [&node] { return pods_by_state(node); });
   for (const WorkerMetric& metric : kWorkerMetrics) {
-    metrics.add(metric.name, metric.help, metric.kind, [&node, counter = metric.counter] {
-      double sum = 0;
-      for (uint32_t i = 0; i < node.worker_count(); ++i)
-        sum += static_cast<double>((node.worker_stats(i).*counter).value());
-      return sum;
+    metrics.add(metric.name, metric.help, metric.kind,
+                [&node, counter = metric.counter] { return sum_of_workers(node, counter); });
+  }
+  for (const LabelledMetric& metric : kLabelledMetrics) {
+    metrics.add_family(metric.name, metric.help, MetricKind::counter, [&node, &metric] {
+      std::vector<telemetry::Sample> samples;
+      for (const auto& [value, counter] : metric.samples)
+        samples.push_back({{{metric.label, value}}, sum_of_workers(node, counter)});
+      return samples;
     });
   }
   metrics.add_family("weir_http2_limits_total",

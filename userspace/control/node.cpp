@@ -114,6 +114,8 @@ base::Result<void> Node::prepare(std::span<const std::unique_ptr<telemetry::Reco
     if (!heartbeat) return heartbeat.error();
     heartbeat_of_worker_.push_back(*heartbeat);
     worker_options.heartbeat = [beating = *heartbeat](base::Instant now) { beating.beat(now); };
+    worker_options.send_timeout = options_.send_timeout;
+    worker_options.pod_limits = options_.pod_limits;
     worker_options.mark_upstream = [this](int fd) { return maps().mark(fd, WEIR_MARK_UPSTREAM, generation_); };
     worker_options.original_destination = [this](int fd) -> std::optional<base::SocketAddress> {
       const auto original = maps().original_destination(fd);

@@ -33,9 +33,11 @@ struct NodeOptions {
   std::string proc = "/proc";
   uint32_t workers = 1;
   base::Duration drain_timeout = std::chrono::minutes(10);
+  base::Duration send_timeout = std::chrono::seconds(30);
   http2::Limits limits;
   base::Duration linger = std::chrono::microseconds(100);  // see io::Reactor::Options
   interception::RedirectSetting redirect = interception::RedirectSetting::automatic;
+  proxy::PodLimits pod_limits;
 };
 
 // What other threads may know; a consistent copy, replaced as a whole.

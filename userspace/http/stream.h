@@ -58,6 +58,8 @@ class Stream {
   virtual void send_trailers(const Headers& trailers) = 0;
   // Everything given to send_*() has been put on the wire (in frames, not acknowledged).
   virtual bool all_sent() const = 0;
+  // Bytes of body and trailers that wait to be put there.
+  virtual size_t unsent() const = 0;
   // Gives `bytes` of received body back to the peer's window (RFC 9113 section 6.9).
   virtual void consume(size_t bytes) = 0;
   // The user is done. A stream that is not complete in both directions is reset with

@@ -43,6 +43,10 @@ struct Counters {
   uint64_t streams_reset_by_us = 0;
   uint64_t streams_refused = 0;
   uint64_t protocol_errors = 0;
+  uint64_t header_bytes = 0;  // of header blocks, encoded
+
+  // What it took to handle all this, in units of about a frame: a header block costs by its size too.
+  uint64_t work() const { return frames_received + header_bytes / 64; }
 };
 
 class ConnectionEvents {
@@ -73,8 +77,9 @@ class Connection {
   Connection& operator=(const Connection&) = delete;
 
   // Bytes from the peer, in order, of any size. Body slices given to on_data() are parts
-  // of `bytes`. After a connection error nothing more is processed.
-  void receive(const base::Slice& bytes, base::Instant now);
+  // of `bytes`. After a connection error nothing more is processed. Returns how many bytes were taken: all,
+  // unless counters().work() has grown by `most_work`; then the rest is to be given again.
+  uint32_t receive(const base::Slice& bytes, base::Instant now, uint64_t most_work = UINT64_MAX);
   // The transport has ended or will be given up: every stream gets on_reset() (origin
   // connection, carrying `error_code`), nothing can be sent any more.
   void closed(uint32_t error_code = 0);
@@ -89,6 +94,9 @@ class Connection {
   // that waited for room may go now, which is not announced by on_output().
   void written(size_t bytes);
   bool wants_write() const;
+  // Bytes framed since the connection began, and those of them that written() has not been told of.
+  uint64_t framed() const { return output_.appended(); }
+  size_t unwritten() const { return output_.size(); }
 
   // Frames a PING whose ACK proves that the peer has read all that left before it: on_probe_returned(). One at a time.
   // Returns how many bytes are still to be written until it has left.

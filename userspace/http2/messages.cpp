@@ -18,6 +18,7 @@ http::Headers status_only(std::string_view status) {
 
 void Connection::end_block(Bytes bytes) {
   const Block block = std::exchange(block_, Block());
+  counters_.header_bytes += bytes.size();
   if (headers_.bytes() > kKeptHeaders) headers_ = http::Headers();
   const auto outcome =
       decoder_.decode(bytes, HeaderListLimits{limits_.max_header_list_size, limits_.max_header_fields}, headers_);

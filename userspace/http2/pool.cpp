@@ -1,5 +1,6 @@
 #include "http2/pool.h"
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstdlib>
@@ -35,6 +36,7 @@ struct FreeLists {
   struct List {
     FreeBlock* first = nullptr;
     size_t bytes = 0;
+    size_t unneeded = 0;  // the least that `bytes` has been since the last trim()
   };
   std::array<List, kClasses> lists;
 
@@ -72,6 +74,7 @@ void* take(size_t size) {
   ASAN_UNPOISON_MEMORY_REGION(block, kSmallestBlock << index);
   list.first = block->next;
   list.bytes -= kSmallestBlock << index;
+  list.unneeded = std::min(list.unneeded, list.bytes);
   return block;
 }
 
@@ -84,6 +87,21 @@ void give(void* memory, size_t size) {
   list.first = new (memory) FreeBlock{list.first};
   list.bytes += kSmallestBlock << index;
   ASAN_POISON_MEMORY_REGION(memory, kSmallestBlock << index);
+}
+
+void trim() {
+  for (size_t index = 0; index < kClasses; ++index) {
+    FreeLists::List& list = free_lists.lists[index];
+    const size_t size = kSmallestBlock << index;
+    for (size_t blocks = (list.unneeded / size + 1) / 2; blocks > 0; --blocks) {
+      FreeBlock* block = list.first;
+      ASAN_UNPOISON_MEMORY_REGION(block, size);
+      list.first = block->next;
+      list.bytes -= size;
+      std::free(block);
+    }
+    list.unneeded = list.bytes;
+  }
 }
 
 base::Buffer* take_buffer(size_t block_size) {

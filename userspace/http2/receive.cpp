@@ -7,11 +7,12 @@
 
 namespace weir::http2 {
 
-void Connection::receive(const base::Slice& bytes, base::Instant now) {
+uint32_t Connection::receive(const base::Slice& bytes, base::Instant now, uint64_t most_work) {
   Turn turn(*this);
   received_at_ = now;
+  const uint64_t before = counters_.work();
   uint32_t at = 0;
-  while (at < bytes.size() && !ended_) {
+  while (at < bytes.size() && !ended_ && counters_.work() - before < most_work) {
     const Bytes rest = bytes.bytes().subspan(at);
     size_t taken = 0;
     if (body_.left > 0) {
@@ -23,12 +24,13 @@ void Connection::receive(const base::Slice& bytes, base::Instant now) {
     }
     at += static_cast<uint32_t>(taken);
   }
-  if (ended_) return;
+  if (ended_) return bytes.size();
   watch_unfinished(now);
   if (output_.size() > limits_.max_unwritten_output) {
     fail(Limit::unwritten_output,
          ConnectionError{ErrorCode::enhance_your_calm, "the peer makes us answer but does not read"});
   }
+  return at;
 }
 
 size_t Connection::take_preface(Bytes bytes) {

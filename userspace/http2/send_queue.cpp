@@ -8,12 +8,14 @@ namespace weir::http2 {
 
 namespace {
 constexpr size_t kSmallestCopy = 512;
-}
+// A slice that waits pins its receive buffer (16 KiB): never more than four times what it holds itself.
+constexpr size_t kCopiedWhileWaiting = 4096;
+}  // namespace
 
 void SendQueue::push(base::Slice data) {
   if (data.empty()) return;
   bytes_ += data.size();
-  if (data.size() <= Output::kCopyLimit) return push_copy(data);
+  if (data.size() <= kCopiedWhileWaiting) return push_copy(data);
   open_ = nullptr;
   slices_.push(std::move(data));
 }
@@ -48,6 +50,20 @@ void SendQueue::move_to(Output& output, size_t n) {
       output.append(slice.sub(0, part));
       slice.remove_prefix(part);
     }
+  }
+  if (slices_.empty()) open_ = nullptr;
+}
+
+void SendQueue::drop(size_t n) {
+  bytes_ -= n;
+  while (n > 0) {
+    base::Slice& slice = slices_.front();
+    const auto part = static_cast<uint32_t>(std::min<size_t>(n, slice.size()));
+    n -= part;
+    if (part == slice.size())
+      slices_.pop();
+    else
+      slice.remove_prefix(part);
   }
   if (slices_.empty()) open_ = nullptr;
 }

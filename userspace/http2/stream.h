@@ -29,6 +29,7 @@ class Stream final : public http::Stream,
   size_t send_data(base::Slice data, bool end_stream) override;
   void send_trailers(const http::Headers& trailers) override;
   bool all_sent() const override { return queue_.empty(); }
+  size_t unsent() const override { return queue_.bytes() + (trailers_waiting_ ? trailers_.bytes() : 0); }
   void consume(size_t bytes) override;
   void release(uint32_t error_code) override;
 

@@ -2,14 +2,16 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cassert>
 #include <cstring>
 #include <stdexcept>
 
 namespace weir::io {
 namespace {
-constexpr uint32_t kBlock = 64;  // buffers allocated at a time
-}
+constexpr uint32_t kBlock = 64;         // buffers allocated at a time
+constexpr size_t kTrimmedAtOnce = 512;  // bounds what a trim() takes: under a millisecond
+}  // namespace
 
 struct ReceiveBuffers::PooledBuffer : base::Buffer {
   PooledBuffer(ReceiveBuffers& owner, uint16_t buffer_id, uint8_t* data)
@@ -58,7 +60,16 @@ void ReceiveBuffers::restock() {
                           added++);
     ++in_ring_;
   }
+  unneeded_ = std::min(unneeded_, free_.size());
   if (added > 0) io_uring_buf_ring_advance(buffer_ring_, added);
+}
+
+void ReceiveBuffers::trim() {
+  without_memory_ = std::min(without_memory_, unneeded_);
+  const size_t n = std::min((unneeded_ - without_memory_ + 1) / 2, kTrimmedAtOnce);
+  for (const size_t end = without_memory_ + n; without_memory_ < end; ++without_memory_)
+    madvise(buffers_[free_[without_memory_]]->data(), kBufferSize, MADV_DONTNEED);
+  unneeded_ = free_.size();
 }
 
 void ReceiveBuffers::recycle(base::Buffer* buffer) {

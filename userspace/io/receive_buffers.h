@@ -29,6 +29,8 @@ class ReceiveBuffers {
   base::Slice take(uint16_t buffer_id, uint32_t size);
   // Refills the ring; once a turn.
   void restock();
+  // Gives the kernel the memory of half the buffers that nobody needed since the last call.
+  void trim();
   // restock() would have something to add.
   bool can_restock() const { return !free_.empty() || can_grow(); }
   uint32_t allocated() const { return static_cast<uint32_t>(buffers_.size()); }
@@ -47,6 +49,8 @@ class ReceiveBuffers {
   uint32_t in_ring_ = 0;
   std::vector<std::unique_ptr<PooledBuffer>> buffers_;  // by buffer id
   std::vector<uint16_t> free_;                          // last in, first out: warm in the cache
+  size_t unneeded_ = 0;                                 // the fewest that were free since the last trim()
+  size_t without_memory_ = 0;                           // that many at the beginning of free_
 };
 
 }  // namespace weir::io

@@ -5,6 +5,7 @@
 
 #include <cassert>
 #include <cerrno>
+#include <utility>
 
 namespace weir::io {
 namespace {
@@ -38,7 +39,19 @@ void Socket::receive_once() {
   arm_receive();
 }
 
+void Socket::pause_receive() {
+  if (std::exchange(paused_, true)) return;
+  receive_retry_.cancel();
+  reactor_.cancel(receive_);
+}
+
+void Socket::resume_receive() {
+  if (!std::exchange(paused_, false) || closing_ || receive_ended_) return;
+  if (!receive_.pending()) arm_receive();  // otherwise when the cancelled one completes
+}
+
 void Socket::arm_receive() {
+  if (paused_) return;
   io_uring_sqe* sqe = reactor_.prepare(receive_);
   if (multishot_)
     io_uring_prep_recv_multishot(sqe, fd_.get(), nullptr, 0, 0);
@@ -62,10 +75,12 @@ void Socket::receive_completed(int32_t result, uint32_t flags) {
   if (result == -ENOBUFS) {
     // More sockets had bytes in this turn than the ring has buffers. It is restocked before the next one ...
     if (reactor_.buffers().can_restock()) return arm_receive();
+    if (paused_) return;
     // ... unless all buffers are held by bodies in flight: go on when some have come back.
     return reactor_.timers().schedule(receive_retry_, reactor_.now() + kNoBufferRetry);
   }
-  if (result == -EINTR || result == -EAGAIN) return arm_receive();
+  if (result == -EINTR || result == -EAGAIN || result == -ECANCELED) return arm_receive();
+  receive_ended_ = true;
   events_->on_receive_end(-result);
 }
 

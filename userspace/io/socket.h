@@ -41,6 +41,10 @@ class Socket {
   void receive();
   // One chunk (or the end) is reported; then the socket is quiet until the next call.
   void receive_once();
+  // After receive(): nothing more is asked of the kernel, so that TCP holds the peer back; what it has handed over is
+  // still reported.
+  void pause_receive();
+  void resume_receive();
   bool receiving() const { return receive_.pending() || receive_retry_.scheduled(); }
   // One at a time: see sending(). on_sent() may come a millisecond late, which saves system calls, unless
   // `more` says that the caller goes on as soon as it comes.
@@ -90,6 +94,8 @@ class Socket {
   MemberTimer<Socket, &Socket::report_closed> closed_{*this};
   uint32_t sending_bytes_ = 0;
   bool multishot_ = false;
+  bool paused_ = false;
+  bool receive_ended_ = false;
   bool waiting_writable_ = false;
   bool closing_ = false;
 };

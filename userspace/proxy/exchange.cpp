@@ -1,6 +1,7 @@
 #include "proxy/exchange.h"
 
 #include <charconv>
+#include <utility>
 
 #include "grpc/timeout.h"
 #include "proxy/downstream.h"
@@ -16,6 +17,8 @@ constexpr size_t kReplayCap = 64 * 1024;
 // How often a request that was refused before processing is moved on: once because nothing
 // is lost by it (gRFC A6), and twice as Istio's default retry policy does.
 constexpr uint32_t kMaxRefusals = 3;
+// Memory for header fields that a returned exchange keeps.
+constexpr size_t kKeptHeaders = 4096;
 
 // Beyond this a deadline is none; it keeps instants far from overflowing.
 constexpr base::Duration kLongestTimeout = std::chrono::hours(24 * 365);
@@ -40,8 +43,6 @@ void Exchange::begin(Downstream& downstream, http::Stream& stream) {
   snapshot_ = &worker_.use_snapshot();
   request_.clear();
   request_trailers_.clear();
-  kept_.clear();
-  kept_bytes_ = 0;
   replayable_ = true;
   request_ended_ = has_request_trailers_ = false;
   attempt_sent_ = given_back_ = 0;
@@ -58,6 +59,7 @@ void Exchange::begin(Downstream& downstream, http::Stream& stream) {
   record_ = {};
   failure_.clear();
   ++worker_.stats().active_rpcs;
+  admitted_ = downstream.source().begin_stream();
 }
 
 // 1. The request's head: what is asked of whom, and until when.
@@ -74,12 +76,14 @@ void Exchange::on_request(http::Headers& headers, bool end_stream) {
     }
   }
 
+  account();
   const config::Snapshot& snapshot = snapshot_->snapshot();
   const auto found = snapshot.by_vip.find(downstream_->dialled().address);
   if (found != snapshot.by_vip.end()) {
     service_ = found->second.get();
     port_ = service_->find_port(downstream_->dialled().address.port);
   }
+  if (!admitted_) return reply(local_reply(Flag::OM, "overload", "weir: the pod has too many RPCs under way"));
   if (!port_ || !port_->cluster) return reply(local_reply(Flag::NC, "cluster_not_found", "weir: the service is gone"));
   pool_ = &downstream_->source().pool(downstream_->dialled().address, port_->cluster);
   try_endpoint();
@@ -92,6 +96,7 @@ void Exchange::try_endpoint() {
   if (!picked) {
     if (tried_count_ == 0) return reply(local_reply(Flag::UH, "no_healthy_upstream", "weir: no healthy endpoint"));
     const std::string message = "weir: no endpoint could be reached: " + failure_;
+    if (record_.flags.has(Flag::OM)) return reply(local_reply(Flag::OM, "overload", message));
     const Flag flag = record_.flags.has(Flag::UPE) ? Flag::UPE : Flag::UF;
     return reply(local_reply(flag, "upstream_reset_before_response_started{connection_failure}", message));
   }
@@ -109,6 +114,7 @@ void Exchange::on_ready(Upstream& upstream) { send_request(upstream); }
 void Exchange::on_failed(const ConnectFailure& failure) {
   failure_ = failure.reason;
   if (failure.broke_protocol) record_.flags.set(Flag::UPE);
+  if (failure.no_socket) record_.flags.set(Flag::OM);
   leave_endpoint();
   try_endpoint();
 }
@@ -125,22 +131,31 @@ void Exchange::send_request(Upstream& upstream) {
     request_.set("grpc-timeout", grpc::TimeoutText(std::max(*timeout_ - spent, base::Duration(1))).view());
   const bool body = !kept_.empty() || has_request_trailers_ || !request_ended_;
   up_->send_headers(request_, !body);
-  for (size_t i = 0; i < kept_.size() && up_; ++i) {
-    const bool last = i + 1 == kept_.size() && request_ended_ && !has_request_trailers_;
+  for (size_t i = 0; i < kept_.count() && up_; ++i) {
+    const bool last = i + 1 == kept_.count() && request_ended_ && !has_request_trailers_;
     send_request_data(kept_[i], last);
   }
   if (has_request_trailers_)
     up_->send_trailers(request_trailers_);
   else if (body && kept_.empty() && request_ended_)
     up_->send_data({}, true);
-  if (kept_bytes_ > kReplayCap) {
-    replayable_ = false;
-    kept_.clear();
-  }
+  limit_kept();
+  account();
+}
+
+void Exchange::limit_kept() {
+  if (kept_.bytes() <= kReplayCap) return;
+  replayable_ = false;
+  kept_.clear();
 }
 
 void Exchange::send_request_data(const base::Slice& data, bool end_stream) {
   request_bytes_left(up_->send_data(data, end_stream));
+}
+
+void Exchange::on_request_sent(size_t bytes) {
+  request_bytes_left(bytes);
+  account();
 }
 
 void Exchange::request_bytes_left(size_t bytes) {
@@ -155,17 +170,13 @@ void Exchange::on_request_data(base::Slice data, bool end_stream) {
   record_.bytes_received += data.size();
   request_messages_.add(data.bytes());
   if (response_ended_) return down_->consume(data.size());  // answered already: not wanted any more
-  if (worker_.buffers_scarce()) data = base::Slice::copy_of(data.bytes());
-  if (replayable_ || !up_) {
-    kept_bytes_ += data.size();
-    kept_.push_back(data);
+  data = keepable(std::move(data));
+  if (replayable_ || !up_) kept_.push(data);
+  if (up_) {
+    send_request_data(data, end_stream);
+    limit_kept();
   }
-  if (!up_) return;
-  send_request_data(data, end_stream);
-  if (kept_bytes_ > kReplayCap) {
-    replayable_ = false;
-    kept_.clear();
-  }
+  account();
 }
 
 void Exchange::on_request_trailers(http::Headers& trailers) {
@@ -174,6 +185,7 @@ void Exchange::on_request_trailers(http::Headers& trailers) {
   has_request_trailers_ = true;
   std::swap(request_trailers_, trailers);
   if (up_) up_->send_trailers(request_trailers_);
+  account();
 }
 
 // 4. The response comes back. Once its head is on the way nothing can be tried again.
@@ -187,16 +199,17 @@ void Exchange::on_response(http::Headers& headers, bool end_stream) {
   record_.upstream_headers = worker_.reactor().now();
   if (end_stream) note_status(headers);
   down_->send_headers(headers, end_stream);
-  if (end_stream) response_complete();
+  if (end_stream) return response_complete();
+  account();
 }
 
 void Exchange::on_response_data(base::Slice data, bool end_stream) {
   record_.bytes_sent += data.size();
   response_messages_.add(data.bytes());
-  if (worker_.buffers_scarce()) data = base::Slice::copy_of(data.bytes());
-  const size_t sent = down_->send_data(std::move(data), end_stream);
+  const size_t sent = down_->send_data(keepable(std::move(data)), end_stream);
   if (sent > 0) up_->consume(sent);
-  if (end_stream) response_complete();
+  if (end_stream) return response_complete();
+  account();
 }
 
 void Exchange::on_response_trailers(http::Headers& trailers) {
@@ -212,7 +225,8 @@ void Exchange::note_status(const http::Headers& fields) {
 
 void Exchange::on_response_sent(size_t bytes) {
   if (up_ && bytes > 0) up_->consume(bytes);
-  if (response_ended_ && down_->all_sent()) finish();
+  if (response_ended_ && down_->all_sent()) return finish();
+  account();
 }
 
 void Exchange::response_complete() {
@@ -224,13 +238,19 @@ void Exchange::response_complete() {
   // responses that a client does not read would pile up here. But an endpoint that answered before the request
   // was complete does not want the rest.
   if (!request_ended_ || !up_->all_sent()) drop_attempt(http::kCancel);
+  account();
 }
 
 // 5. What can go wrong.
 void Exchange::on_downstream_reset(const http::Reset& reset) {
   down_ = nullptr;
-  record_.flags.set(reset.origin == http::Reset::Origin::local ? Flag::DPE : Flag::DC);
-  record_.details = "downstream_remote_disconnect";
+  if (worker_.shedding()) {
+    record_.flags.set(Flag::OM);
+    record_.details = "overload";
+  } else {
+    record_.flags.set(reset.origin == http::Reset::Origin::local ? Flag::DPE : Flag::DC);
+    record_.details = "downstream_remote_disconnect";
+  }
   finish();
 }
 
@@ -245,6 +265,8 @@ void Exchange::on_upstream_reset(const http::Reset& reset) {
     if (tried_count_ >= pool_->cluster()->endpoints.size()) tried_count_ = 0;
     return try_endpoint();
   }
+  if (worker_.shedding())
+    return reply(local_reply(Flag::OM, "overload", "weir: the pod holds too much of the agent's memory"));
   Flag flag = Flag::UR;
   std::string_view message = "weir: the endpoint reset the stream";
   if (reset.origin == http::Reset::Origin::connection) {
@@ -298,7 +320,20 @@ void Exchange::reply(const LocalReply& local_reply) {
       down_->send_data(base::Slice::copy_of({text, local_reply.message.size()}), true);
     }
   }
-  if (!down_ || down_->all_sent()) finish();
+  if (!down_ || down_->all_sent()) return finish();
+  account();
+}
+
+void Exchange::account() {
+  const auto now = static_cast<int64_t>(request_.bytes() + request_trailers_.bytes() + kept_.bytes() +
+                                        (up_ ? up_->unsent() : 0) + (down_ ? down_->unsent() : 0));
+  if (now == accounted_) return;
+  downstream_->hold(now - accounted_);
+  accounted_ = now;
+}
+
+base::Slice Exchange::keepable(base::Slice bytes) const {
+  return downstream_->source().must_copy() ? base::Slice::copy_of(bytes.bytes()) : std::move(bytes);
 }
 
 void Exchange::drop_attempt(uint32_t error_code) {
@@ -345,6 +380,10 @@ void Exchange::finish() {
   active_ = false;
   snapshot_->release();
   kept_.clear();
+  downstream_->hold(-std::exchange(accounted_, 0));
+  downstream_->source().end_stream();
+  for (http::Headers* headers : {&request_, &request_trailers_, &reply_})
+    if (headers->bytes() > kKeptHeaders) *headers = {};
   --worker_.stats().active_rpcs;
   ++worker_.stats().rpcs_total;
   worker_.exchanges().give_back(*this);

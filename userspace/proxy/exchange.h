@@ -15,9 +15,11 @@
 
 #include "grpc/message.h"
 #include "http/stream.h"
+#include "http2/send_queue.h"
 #include "io/timer_wheel.h"
 #include "proxy/local_reply.h"
 #include "proxy/pool.h"
+#include "proxy/slab.h"
 #include "telemetry/rpc.h"
 
 namespace weir::proxy {
@@ -25,7 +27,7 @@ namespace weir::proxy {
 class Downstream;
 class SnapshotUse;
 
-class Exchange final : private Waiter {
+class Exchange final : public Slabbed, private Waiter {
  public:
   explicit Exchange(Worker& worker);
 
@@ -50,7 +52,7 @@ class Exchange final : private Waiter {
     void on_data(base::Slice data, bool end) override { exchange.on_response_data(std::move(data), end); }
     void on_trailers(http::Headers& trailers) override { exchange.on_response_trailers(trailers); }
     void on_reset(const http::Reset& reset) override { exchange.on_upstream_reset(reset); }
-    void on_sent(size_t bytes) override { exchange.request_bytes_left(bytes); }
+    void on_sent(size_t bytes) override { exchange.on_request_sent(bytes); }
     Exchange& exchange;
   };
 
@@ -63,6 +65,7 @@ class Exchange final : private Waiter {
   void send_request_data(const base::Slice& data, bool end_stream);
   void on_request_data(base::Slice data, bool end_stream);
   void on_request_trailers(http::Headers& trailers);
+  void on_request_sent(size_t bytes);
   void request_bytes_left(size_t bytes);
 
   void on_response(http::Headers& headers, bool end_stream);
@@ -80,6 +83,12 @@ class Exchange final : private Waiter {
   void drop_attempt(uint32_t error_code);
   void leave_endpoint();
   void finish();
+  // A body beyond the cap is not sent again.
+  void limit_kept();
+  // Tells the application's connection what waits in the agent for this RPC now.
+  void account();
+  // `bytes`, as they are kept if they can't go on at once.
+  base::Slice keepable(base::Slice bytes) const;
 
   bool request_ended() const { return request_ended_; }
   void note_status(const http::Headers& fields);
@@ -95,8 +104,8 @@ class Exchange final : private Waiter {
   // The request, kept as long as it may have to be sent again.
   http::Headers request_;
   http::Headers request_trailers_;
-  std::vector<base::Slice> kept_;
-  size_t kept_bytes_ = 0;
+  http2::SendQueue kept_;
+  int64_t accounted_ = 0;
   bool replayable_ = false;
   bool request_ended_ = false;
   bool has_request_trailers_ = false;
@@ -112,7 +121,8 @@ class Exchange final : private Waiter {
   uint32_t refusals_ = 0;
 
   http::Headers reply_;
-  bool active_ = false;  // between begin() and finish()
+  bool admitted_ = false;  // the pod may have one more RPC
+  bool active_ = false;    // between begin() and finish()
   bool response_started_ = false;
   bool response_ended_ = false;
   std::optional<base::Duration> timeout_;  // grpc-timeout

@@ -2,6 +2,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "proxy/worker.h"
 
@@ -13,13 +14,18 @@ constexpr auto kLinger = std::chrono::milliseconds(500);
 constexpr size_t kGatherEntries = 64;
 // From this size on a gathered send is part of a body that probably goes on.
 constexpr size_t kBulk = 16 * 1024;
+// From here on the socket is not read until the inbox is empty.
+constexpr size_t kFullInbox = 32 * 1024;
+// What it costs (Source::spend): a receive, a send, and the bytes of either.
+constexpr uint64_t kReceiveWork = 1, kSendWork = 3, kBytesPerWork = 4096;
 }  // namespace
 
 Http2Transport::Http2Transport(Worker& worker, Source& source, std::unique_ptr<io::Socket> socket, http2::Role role)
-    : Transport(worker, source),
+    : Transport(worker, source, role == http2::Role::server ? Opened::by_pod : Opened::by_us),
       socket_(std::move(socket)),
       limit_counters_(role == http2::Role::server ? worker.stats().downstream_limits : worker.stats().upstream_limits),
-      connection_(role, worker.options().limits, *this, worker.reactor().now()) {
+      connection_(role, worker.options().limits, *this, worker.reactor().now()),
+      due_since_(worker.reactor().now()) {
   socket_->set_events(*this);
 }
 
@@ -29,15 +35,26 @@ void Http2Transport::start(const base::Slice& first) {
   started_ = true;
   socket_->receive();
   needs_flush();  // our preface and SETTINGS
-  if (first.empty()) return;
-  if (redirected_) redirected_->received(first.size());
-  connection_.receive(first, worker().reactor().now());
+  if (!first.empty()) on_received(first);
 }
 
 void Http2Transport::tick(base::Instant now) {
   if (ended_) return;
   connection_.tick(now);
   if (connection_.finished()) needs_flush();
+  if (!started_ || !stalled(now)) return;
+  ++(opened_by_pod() ? worker().stats().stalled_downstreams : worker().stats().stalled_upstreams);
+  close("the peer does not read what is sent to it", true);
+}
+
+// Bytes that wait at some moment must all have left send_timeout later: a trickle does not help, and what waits
+// for a window is not meant, since it is not framed.
+bool Http2Transport::stalled(base::Instant now) {
+  const uint64_t framed = connection_.framed();
+  if (framed - connection_.unwritten() < due_) return now - due_since_ >= worker().options().send_timeout;
+  due_ = framed;
+  due_since_ = now;
+  return false;
 }
 
 void Http2Transport::drain() {
@@ -46,18 +63,49 @@ void Http2Transport::drain() {
   needs_flush();
 }
 
-void Http2Transport::abort() { fail("aborted"); }
+void Http2Transport::abort() { close("aborted", worker().shedding()); }
 
 void Http2Transport::on_connected(int) {}
 
 void Http2Transport::on_received(base::Slice bytes) {
   if (redirected_) redirected_->received(bytes.size());
   if (ended_) return;  // lingering: read and dropped until the peer closes
-  connection_.receive(bytes, worker().reactor().now());
+  if (inbox_.empty() && source().may_start_work()) {
+    const uint32_t taken = take(bytes);
+    if (ended_ || taken == bytes.size()) return;
+    bytes.remove_prefix(taken);
+  }
+  inbox_.push(source().must_copy() ? base::Slice::copy_of(bytes.bytes()) : std::move(bytes));
+  account();
+  if (inbox_.bytes() >= kFullInbox) socket_->pause_receive();
+  needs_flush();
+}
+
+uint32_t Http2Transport::take(const base::Slice& bytes) {
+  const uint64_t before = connection_.counters().work();
+  const uint32_t taken = connection_.receive(bytes, worker().reactor().now(), static_cast<uint64_t>(source().credit()));
+  source().spend(kReceiveWork + connection_.counters().work() - before + taken / kBytesPerWork);
   if (connection_.finished()) needs_flush();
+  return taken;
+}
+
+void Http2Transport::take_inbox() {
+  while (!inbox_.empty() && source().may_work()) {
+    const base::Slice first = inbox_[0];
+    const uint32_t taken = take(first);
+    if (ended_) return;
+    inbox_.drop(taken);
+  }
+  if (!inbox_.empty()) return needs_flush();
+  socket_->resume_receive();
+  if (end_) on_receive_end(*end_);
 }
 
 void Http2Transport::on_receive_end(int error) {
+  if (error == 0 && !inbox_.empty()) {  // what it said before counts
+    end_ = error;
+    return;
+  }
   close(error == 0 ? "connection closed by peer" : std::strerror(error), false);
 }
 
@@ -77,6 +125,20 @@ void Http2Transport::on_probe_returned() {
 }
 
 void Http2Transport::flush() {
+  if (!inbox_.empty()) take_inbox();
+  send_output();
+  account();
+}
+
+void Http2Transport::account() {
+  if (ended_) return;
+  const auto now = static_cast<int64_t>(connection_.unwritten() + inbox_.bytes());
+  if (now == accounted_) return;
+  hold(now - accounted_);
+  accounted_ = now;
+}
+
+void Http2Transport::send_output() {
   if (!started_ || lingering_ || socket_->closing() || socket_->sending()) return;
   if (redirected_ && !redirected_->may_send()) {
     ++worker().stats().redirect_stalls;
@@ -87,6 +149,7 @@ void Http2Transport::flush() {
   if (entries > 0) {
     size_t bytes = 0;
     for (size_t i = 0; i < entries; ++i) bytes += out[i].iov_len;
+    source().spend(kSendWork + bytes / kBytesPerWork);
     socket_->send({out, entries}, entries == kGatherEntries || bytes >= kBulk);
   } else if (connection_.finished()) {
     begin_lingering_close();
@@ -97,13 +160,20 @@ void Http2Transport::on_sent(int result) {
   if (result < 0) return close(std::strerror(-result), false);
   connection_.written(static_cast<size_t>(result));
   if (redirected_) redirected_->sent(static_cast<size_t>(result));
+  account();
   if (!socket_->sending()) needs_flush();
 }
 
 void Http2Transport::on_writable() { needs_flush(); }
 
 void Http2Transport::begin_lingering_close() {
+  if (!source().may_linger()) {
+    return close(connection_.error()[0] != '\0' ? connection_.error() : "drained", false);
+  }
   lingering_ = true;
+  set_lingering();
+  inbox_.clear();
+  socket_->resume_receive();
   if (!ended_) {
     ended_ = true;
     connection_.closed();
@@ -123,6 +193,8 @@ void Http2Transport::close(const char* reason, bool abort) {
     connection_.closed();
     on_ended(reason);
   }
+  inbox_.clear();
+  hold(-std::exchange(accounted_, 0));
   linger_.cancel();
   socket_->close(abort);
 }

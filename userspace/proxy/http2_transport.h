@@ -1,11 +1,13 @@
 // An http2::Connection on a socket: bytes from the socket go into the engine,
-// and once a turn one gathered send takes out what the engine has to say.
+// and once a turn one gathered send takes out what the engine has to say. What comes when the
+// pod has used up its turn waits in the inbox, and the socket is not read while that is full.
 #pragma once
 
 #include <memory>
 #include <optional>
 
 #include "http2/connection.h"
+#include "http2/send_queue.h"
 #include "io/socket.h"
 #include "proxy/redirected.h"
 #include "proxy/transport.h"
@@ -50,6 +52,13 @@ class Http2Transport : public Transport, protected io::SocketEvents, protected h
   void on_probe_returned() override;
 
  private:
+  // Gives the engine what the pod's turn allows of `bytes`; returns how many that were.
+  uint32_t take(const base::Slice& bytes);
+  void take_inbox();
+  void send_output();
+  // Tells the source what waits here now.
+  void account();
+  bool stalled(base::Instant now);
   void begin_lingering_close();
   void close(const char* reason, bool abort);
   void linger_over(base::Instant now);
@@ -58,6 +67,11 @@ class Http2Transport : public Transport, protected io::SocketEvents, protected h
   LimitCounters& limit_counters_;
   http2::Connection connection_;
   std::optional<Redirected> redirected_;
+  http2::SendQueue inbox_;   // received, for a later turn
+  std::optional<int> end_;   // what on_receive_end() said meanwhile
+  int64_t accounted_ = 0;    // of held(): framed output and inbox
+  uint64_t due_ = 0;         // up to this position of connection_.framed() ...
+  base::Instant due_since_;  // ... bytes have been waiting for the socket since then
   io::MemberTimer<Http2Transport, &Http2Transport::linger_over> linger_{*this};
   bool started_ = false;    // the socket is connected and receives
   bool ended_ = false;      // on_ended() was called

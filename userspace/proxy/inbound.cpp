@@ -14,7 +14,7 @@ std::span<const uint8_t> bytes_of(const std::string& text) {
 }  // namespace
 
 Inbound::Inbound(Worker& worker, Source& source, std::unique_ptr<io::Socket> socket, const Dialled& dialled)
-    : Transport(worker, source), socket_(std::move(socket)), dialled_(dialled) {
+    : Transport(worker, source, Opened::by_pod), socket_(std::move(socket)), dialled_(dialled) {
   socket_->set_events(*this);
   socket_->receive_once();
   worker.reactor().timers().schedule(timeout_, worker.reactor().now() + worker.options().detection_timeout);

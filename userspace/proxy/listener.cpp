@@ -2,6 +2,7 @@
 
 #include <poll.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 
 #include <cerrno>
@@ -12,14 +13,32 @@ namespace weir::proxy {
 namespace {
 constexpr auto kRetry = std::chrono::milliseconds(20);
 constexpr int kEventsAtOnce = 64;
-constexpr int kAcceptsAtOnce = 64;  // of one listener, then others get their turn
+constexpr int kAcceptsAtOnce = 64;    // of one listener, then others get their turn
+constexpr uint64_t kAcceptWork = 10;  // Source::spend
 }  // namespace
+
+void refuse(const base::Fd& accepted) {
+  const linger now{1, 0};
+  if (accepted) setsockopt(accepted.get(), SOL_SOCKET, SO_LINGER, &now, sizeof now);
+}
 
 base::Result<void> ListenerSet::start() {
   epoll_ = base::Fd(epoll_create1(EPOLL_CLOEXEC));
   if (!epoll_) return base::system_error("epoll_create1", errno);
+  spare_ = base::Fd(eventfd(0, EFD_CLOEXEC));
   arm();
   return {};
+}
+
+bool ListenerSet::refuse_one(int listening) {
+  if (!spare_) return false;
+  spare_.reset();
+  base::Fd accepted(accept4(listening, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+  const bool refused = static_cast<bool>(accepted);
+  refuse(accepted);
+  accepted.reset();
+  spare_ = base::Fd(eventfd(0, EFD_CLOEXEC));
+  return refused;
 }
 
 void ListenerSet::arm() { io_uring_prep_poll_add(worker_.reactor().prepare(*this), epoll_.get(), POLLIN); }
@@ -46,7 +65,8 @@ void Listener::wait_for_more(base::Instant) {
 }
 
 void Listener::accept_waiting() {
-  for (int i = 0; i < kAcceptsAtOnce; ++i) {
+  for (int i = 0; i < kAcceptsAtOnce && source_.may_start_work(); ++i) {
+    source_.spend(kAcceptWork);
     base::Fd accepted(accept4(fd_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
     if (accepted) {
       worker_.accepted(source_, std::move(accepted));
@@ -54,8 +74,9 @@ void Listener::accept_waiting() {
     }
     if (errno == ECONNABORTED || errno == EINTR) continue;
     if (errno == EAGAIN) return;
-    // Out of descriptors or memory: those who wait stay in the queue until some are back.
     ++worker_.stats().accept_failures;
+    if ((errno == EMFILE || errno == ENFILE) && worker_.listeners().refuse_one(fd_.get())) continue;
+    // Out of memory: those who wait stay in the queue until some is back.
     epoll_ctl(worker_.listeners().epoll_.get(), EPOLL_CTL_DEL, fd_.get(), nullptr);
     worker_.reactor().timers().schedule(retry_, worker_.reactor().now() + kRetry);
     return;

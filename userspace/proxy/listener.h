@@ -10,6 +10,11 @@
 
 namespace weir::proxy {
 
+// Makes the closing of `accepted`, which follows, a reset. At once and before any SETTINGS, it makes clients
+// count a failed connect and back off, where a GOAWAY after SETTINGS would have them come back without a
+// pause; and no TIME_WAIT stays in the pod.
+void refuse(const base::Fd& accepted);
+
 class Listener;
 class Source;
 class Worker;
@@ -26,8 +31,13 @@ class ListenerSet final : private io::Operation {
   void completed(int32_t result, uint32_t cqe_flags) override;
   void arm();
 
+  // Out of descriptors, one who waits is let in by the spare one and closed: that is told at once instead of
+  // hanging in a queue. False if nobody could be.
+  bool refuse_one(int listening);
+
   Worker& worker_;
   base::Fd epoll_;
+  base::Fd spare_;
 };
 
 // One listening socket of one pod.

@@ -69,7 +69,7 @@ bool EndpointPool::open() {
   return true;
 }
 
-void EndpointPool::open_failed(base::Instant) { fail_waiters(ConnectFailure{open_error_.c_str(), false}); }
+void EndpointPool::open_failed(base::Instant) { fail_waiters(ConnectFailure{open_error_.c_str(), false, true}); }
 
 void EndpointPool::on_capacity(Upstream& upstream) {
   while (first_ && upstream.ready()) {
@@ -106,7 +106,7 @@ void EndpointPool::fail_waiters(const ConnectFailure& failure) {
 }
 
 void EndpointPool::retire() {
-  fail_waiters(ConnectFailure{"the endpoint was removed", false});
+  fail_waiters(ConnectFailure{"the endpoint was removed", false, false});
   for (Upstream* upstream : std::vector<Upstream*>(connections_)) upstream->retire();
 }
 

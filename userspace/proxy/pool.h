@@ -18,6 +18,7 @@ namespace weir::proxy {
 struct ConnectFailure {
   const char* reason = "";      // for people
   bool broke_protocol = false;  // it connected, but what it sent is not HTTP/2
+  bool no_socket = false;       // there was none to be had: no descriptors, no memory
 };
 
 class EndpointPool;

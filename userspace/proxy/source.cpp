@@ -3,13 +3,18 @@
 #include "proxy/worker.h"
 
 namespace weir::proxy {
+namespace {
+// What waits for a pod refers to receive buffers up to here: four times as much may then be pinned, half of what
+// a worker has.
+constexpr int64_t kUncopied = 16 << 20;
+}  // namespace
 
 Source::Source(Worker& worker, interception::EnrolledPod enrolled) : worker_(worker), enrolled_(std::move(enrolled)) {
   if (enrolled_.listener_v4) listener_v4_ = std::make_unique<Listener>(worker, *this, std::move(enrolled_.listener_v4));
   if (enrolled_.listener_v6) listener_v6_ = std::make_unique<Listener>(worker, *this, std::move(enrolled_.listener_v6));
 }
 
-Source::~Source() = default;
+Source::~Source() { unlink(); }
 
 void Source::update(std::shared_ptr<const config::Pod> pod) { enrolled_.pod = std::move(pod); }
 
@@ -48,6 +53,27 @@ void Source::stop_listening() {
 
 void Source::sweep() {
   for (auto& [name, pool] : pools_) pool->sweep();
+}
+
+bool Source::may_connect() {
+  if (connections_ < worker_.options().pod_limits.max_connections) return true;
+  ++worker_.stats().refused_connections;
+  return false;
+}
+
+bool Source::begin_stream() {
+  if (++streams_ <= worker_.options().pod_limits.max_streams) return true;
+  ++worker_.stats().refused_streams;
+  return false;
+}
+
+bool Source::must_copy() const { return memory_ > kUncopied || worker_.buffers_scarce(); }
+
+void Source::refill() {
+  if (turn_ == worker_.reactor().turns()) return;
+  turn_ = worker_.reactor().turns();
+  const int64_t quantum = worker_.quantum(*this);
+  credit_ = std::min(credit_ + quantum, quantum);
 }
 
 }  // namespace weir::proxy

@@ -1,17 +1,32 @@
 // Source: one enrolled pod as its worker sees it: the listeners inside its network
-// namespace, and the pools of connections that are opened on its behalf.
+// namespace, the pools of connections that are opened on its behalf, and its budget: what it may
+// hold of an agent that all pods of the node share, and how much of a turn it may use.
 #pragma once
 
+#include <algorithm>
+#include <cstdint>
 #include <memory>
 #include <unordered_map>
 
+#include "http2/intrusive_list.h"
 #include "interception/enrolment.h"
 #include "proxy/listener.h"
 #include "proxy/pool.h"
 
 namespace weir::proxy {
 
-class Source {
+class Transport;
+
+// What one pod may hold at a time. Beyond it, its own new connections, RPCs or largest connection are refused.
+struct PodLimits {
+  uint32_t max_connections = 10'000;  // opened by the pod, relayed ones included
+  uint32_t max_streams = 20'000;      // RPCs under way
+  uint64_t max_memory = 256u << 20;   // bytes that wait in the agent: bodies, header sections, framed output
+};
+
+struct InTurn;  // has work left: a source in its worker, a transport in its source
+
+class Source : public http2::Hook<InTurn> {
  public:
   // Starts to accept at once.
   Source(Worker& worker, interception::EnrolledPod enrolled);
@@ -34,15 +49,46 @@ class Source {
   // Lets go of endpoints that left and have nothing open any more.
   void sweep();
 
+  // The budget. A refusal is counted in the worker's stats.
+  bool may_connect();
+  bool begin_stream();  // false: refused; end_stream() follows either way
+  void end_stream() { --streams_; }
+  // No more than these wait for their peer's FIN at a time.
+  bool may_linger() const { return lingering_ < kMostLingering; }
+  // Bytes that have to wait are copied from now on, or they would keep the receive buffers from other pods.
+  bool must_copy() const;
+  int64_t memory() const { return memory_; }
+
+  // The turn (deficit round-robin): what a pod does costs credit, of which each turn brings a quantum. Without
+  // any left, what came waits for the next turn. One unit is about what a frame costs, a microsecond.
+  bool may_work() {
+    refill();
+    return credit_ > 0;
+  }
+  // For what comes anew: what had to wait goes first.
+  bool may_start_work() { return !behind_ && may_work(); }
+  int64_t credit() const { return credit_; }
+  void spend(uint64_t work) { credit_ -= static_cast<int64_t>(work); }
+
  private:
   friend class Worker;
   friend class Transport;
+  static constexpr uint32_t kMostLingering = 64;
+  void refill();
+
   Worker& worker_;
   interception::EnrolledPod enrolled_;
   std::unique_ptr<Listener> listener_v4_, listener_v6_;
   std::unordered_map<std::string, std::unique_ptr<ClusterPool>> pools_;  // by cluster name
   size_t transports_ = 0;
-  bool removing_ = false;
+  uint32_t connections_ = 0;  // of transports_, those that the pod opened
+  uint32_t streams_ = 0;
+  uint32_t lingering_ = 0;
+  int64_t memory_ = 0;  // the sum of what its transports hold
+  int64_t credit_ = 0;
+  uint64_t turn_ = 0;  // of the last refill
+  http2::List<Transport, InTurn> work_;
+  bool behind_ = false;  // some of work_ is left from the turn before
 };
 
 }  // namespace weir::proxy

@@ -8,11 +8,16 @@ namespace weir::proxy {
 namespace {
 constexpr auto kIdleTimeout = std::chrono::hours(1);                  // Istio: connectionPool.tcp.idleTimeout
 constexpr base::Duration kConnectTimeout = std::chrono::seconds(10);  // where no cluster says
+constexpr uint32_t kCopied = 4096;                                    // below, what waits is copied
+constexpr uint64_t kChunkWork = 5, kBytesPerWork = 4096;              // Source::spend: passing a chunk on
 }  // namespace
 
 TcpRelay::TcpRelay(Worker& worker, Source& source, std::unique_ptr<io::Socket> client, const Dialled& dialled,
                    const base::Slice& first, bool client_ended)
-    : Transport(worker, source), dialled_(dialled), started_(worker.reactor().now()), last_activity_(started_) {
+    : Transport(worker, source, Opened::by_pod),
+      dialled_(dialled),
+      started_(worker.reactor().now()),
+      last_activity_(started_) {
   ++worker.stats().tcp_relays;
   ++worker.stats().tcp_relays_total;
   client_.socket = std::move(client);
@@ -104,16 +109,32 @@ void TcpRelay::received(Side& from, base::Slice bytes) {
   if (finished_) return;
   last_activity_ = worker().reactor().now();
   from.bytes_in += bytes.size();
-  // What waits for a slow reader must not take the receive buffers from others.
-  if (worker().buffers_scarce()) bytes = base::Slice::copy_of(bytes.bytes());
   Side& to = other(from);
   (to.to_send.empty() ? to.to_send : to.next) = std::move(bytes);
+  account();
   if (&to == &server_ && !connected_) return;  // connected() passes it on
-  if (to.next.empty()) send_rest(to);          // otherwise sent() does
+  if (to.next.empty()) pass_on(to);            // otherwise sent() does
+}
+
+void TcpRelay::pass_on(Side& to) {
+  if (source().may_start_work()) return send_rest(to);
+  needs_flush();
+}
+
+void TcpRelay::flush() {
+  for (Side* side : {&client_, &server_})
+    if (side->socket && !side->socket->sending() && (side == &client_ || connected_)) send_rest(*side);
+}
+
+void TcpRelay::account() {
+  hold(static_cast<int64_t>(client_.to_send.size() + client_.next.size() + server_.to_send.size() +
+                            server_.next.size()) -
+       held());
 }
 
 void TcpRelay::send_rest(Side& to) {
   if (finished_ || to.to_send.empty()) return;
+  source().spend(kChunkWork + to.to_send.size() / kBytesPerWork);
   const iovec bytes{const_cast<uint8_t*>(to.to_send.data()), to.to_send.size()};
   to.socket->send({&bytes, 1}, true);
 }
@@ -126,7 +147,12 @@ void TcpRelay::sent(Side& to, int result) {
     return finish(flags, true);
   }
   to.to_send.remove_prefix(static_cast<uint32_t>(result));
-  if (!to.to_send.empty()) return;  // on_writable() goes on
+  account();
+  if (!to.to_send.empty()) {  // on_writable() goes on
+    // What waits for a slow reader must not take the receive buffers from others.
+    if (to.to_send.size() < kCopied || source().must_copy()) to.to_send = base::Slice::copy_of(to.to_send.bytes());
+    return;
+  }
   to.to_send = std::exchange(to.next, {});
   if (!to.to_send.empty()) return send_rest(to);
   Side& from = other(to);
@@ -176,6 +202,7 @@ void TcpRelay::finish(telemetry::Flags flags, bool reset) {
     worker().recorder().record(record);
   }
   endpoint_ = nullptr;
+  hold(-held());
   client_.socket->close(reset);
   if (server_.socket) server_.socket->close(reset);
 }
@@ -190,6 +217,10 @@ void TcpRelay::tick(base::Instant now) {
   if (!finished_ && now - last_activity_ > kIdleTimeout) finish({}, false);
 }
 
-void TcpRelay::abort() { finish({}, true); }
+void TcpRelay::abort() {
+  telemetry::Flags flags;
+  if (worker().shedding()) flags.set(telemetry::Flag::OM);
+  finish(flags, true);
+}
 
 }  // namespace weir::proxy

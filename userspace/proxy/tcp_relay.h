@@ -26,6 +26,7 @@ class TcpRelay final : public Transport {
   void drain() override {}  // ends when its two sides do, or by end_relay()
   void end_relay() override { abort(); }
   void abort() override;
+  void flush() override;
 
  private:
   struct Side final : io::SocketEvents {
@@ -56,7 +57,9 @@ class TcpRelay final : public Transport {
   void received(Side& from, base::Slice bytes);
   void receive_ended(Side& from, int error);
   void sent(Side& to, int result);
+  void pass_on(Side& to);
   void send_rest(Side& to);
+  void account();
   void receive_from(Side& from);
   void finish(telemetry::Flags flags, bool reset);
   void closed(Side& side);

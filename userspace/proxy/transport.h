@@ -5,17 +5,22 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 #include "base/clock.h"
+#include "http2/intrusive_list.h"
 
 namespace weir::proxy {
 
 class Source;
 class Worker;
+struct InTurn;
 
-class Transport {
+class Transport : public http2::Hook<InTurn> {
  public:
-  Transport(Worker& worker, Source& source);
+  enum class Opened : uint8_t { by_pod, by_us };  // the first count against the pod's connections
+
+  Transport(Worker& worker, Source& source, Opened opened);
   virtual ~Transport();
   Transport(const Transport&) = delete;
   Transport& operator=(const Transport&) = delete;
@@ -30,11 +35,19 @@ class Transport {
   virtual void end_relay() {}
   // Close at once; whoever waits for it is told.
   virtual void abort() = 0;
-  // Puts bytes that wait on the socket; called at the end of a turn in which needs_flush() was.
+  // Goes on with what waits: bytes for the socket, and bytes from it that came when the pod had used up its
+  // turn. Called at the end of a turn after needs_flush(), when the pod may work.
   virtual void flush() {}
+
+  // `bytes` more (or less, below 0) wait in the agent because of this connection.
+  void hold(int64_t bytes);
+  int64_t held() const { return held_; }
 
  protected:
   void needs_flush();
+  bool opened_by_pod() const { return opened_ == Opened::by_pod; }
+  // Counts among those that may_linger() is about.
+  void set_lingering();
   // The last call: the worker destroys the object.
   void removed();
 
@@ -42,8 +55,10 @@ class Transport {
   friend class Worker;
   Worker& worker_;
   Source& source_;
-  size_t index_ = 0;    // among the worker's transports
-  bool dirty_ = false;  // in the worker's list of those to flush
+  size_t index_ = 0;  // among the worker's transports
+  int64_t held_ = 0;
+  const Opened opened_;
+  bool lingering_ = false;
 };
 
 }  // namespace weir::proxy

@@ -44,7 +44,7 @@ void Upstream::on_ended(const char* reason) {
   connect_timeout_.cancel();
   const bool broke_protocol = connection().error()[0] != '\0';
   if (broke_protocol) ++worker().stats().upstream_protocol_errors;
-  pool_.on_ended(*this, ConnectFailure{reason, broke_protocol}, !ready_);
+  pool_.on_ended(*this, ConnectFailure{reason, broke_protocol, false}, !ready_);
 }
 
 }  // namespace weir::proxy

@@ -2,25 +2,55 @@
 
 #include <pthread.h>
 
+#include <algorithm>
+#include <cassert>
 #include <cerrno>
 #include <random>
 
+#include "http2/pool.h"
 #include "proxy/inbound.h"
 
 namespace weir::proxy {
 namespace {
 constexpr auto kTick = std::chrono::seconds(1);
 constexpr auto kHeartbeat = std::chrono::milliseconds(250);  // a quarter of what BPF takes for hung
+// Shares of a turn, in units of about a microsecond (Source::spend). Alone on its worker a pod is hardly ever cut
+// short; beside others it delays them by the smaller one.
+constexpr int64_t kLoneQuantum = 4096;
+constexpr int64_t kSharedQuantum = 32;
+constexpr auto kSharedFor = std::chrono::milliseconds(100);
 }  // namespace
 
-Transport::Transport(Worker& worker, Source& source) : worker_(worker), source_(source) { ++source.transports_; }
+Transport::Transport(Worker& worker, Source& source, Opened opened)
+    : worker_(worker), source_(source), opened_(opened) {
+  ++source.transports_;
+  if (opened == Opened::by_pod) ++source.connections_;
+}
 
-Transport::~Transport() { --source_.transports_; }
+Transport::~Transport() {
+  unlink();
+  hold(-held_);
+  --source_.transports_;
+  if (opened_ == Opened::by_pod) --source_.connections_;
+  if (lingering_) --source_.lingering_;
+}
+
+void Transport::hold(int64_t bytes) {
+  held_ += bytes;
+  source_.memory_ += bytes;
+  if (bytes > 0 && source_.memory_ > static_cast<int64_t>(worker_.options().pod_limits.max_memory))
+    worker_.over_memory(source_);
+}
 
 void Transport::needs_flush() {
-  if (dirty_) return;
-  dirty_ = true;
-  worker_.dirty_.push_back(this);
+  if (linked()) return;
+  source_.work_.push_back(*this);
+  worker_.has_work(source_);
+}
+
+void Transport::set_lingering() {
+  lingering_ = true;
+  ++source_.lingering_;
 }
 
 void Transport::removed() { worker_.remove(*this); }
@@ -70,7 +100,8 @@ void Worker::run() {
   beat(reactor_->now());
   base::Instant next_tick = reactor_->now() + kTick;
   while (!stopping_) {
-    reactor_->turn(next_tick - reactor_->now());
+    reactor_->turn(busy_.empty() ? next_tick - reactor_->now() : base::Duration(0));
+    if (!over_memory_.empty()) shed();
     if (reactor_->now() >= next_tick) {
       tick(reactor_->now());
       next_tick = reactor_->now() + kTick;
@@ -101,6 +132,9 @@ void Worker::tick(base::Instant now) {
   for (size_t i = 0; i < transports_.size(); ++i) transports_[i]->tick(now);
   for (auto& [uid, source] : sources_) source->sweep();
   std::erase_if(removed_sources_, [](const auto& source) { return source->transports_ == 0; });
+  exchanges_.trim();
+  http2::pool::trim();
+  reactor_->buffers().trim();
   std::erase_if(snapshots_, [this](const SnapshotUse& use) { return use.users_ == 0 && &use != &snapshots_.back(); });
 }
 
@@ -110,16 +144,54 @@ void Worker::beat(base::Instant now) {
 }
 
 void Worker::flush() {
-  // Flushing may make others dirty (a stream reset by a failed send): until none is left.
-  while (!dirty_.empty()) {
-    flushing_.swap(dirty_);
-    for (Transport* transport : flushing_) {
-      if (!transport) continue;
-      transport->dirty_ = false;
-      transport->flush();
-    }
-    flushing_.clear();
+  // Flushing may make others dirty (a stream reset by a failed send): until none is left that may work.
+  http2::List<Source, InTurn> next_turn;
+  while (!busy_.empty()) {
+    Source& source = busy_.pop_front();
+    while (!source.work_.empty() && source.may_work()) source.work_.pop_front().flush();
+    source.behind_ = !source.work_.empty();
+    if (!source.behind_) continue;
+    source.unlink();
+    next_turn.push_back(source);
   }
+  busy_.splice_back(next_turn);
+}
+
+void Worker::has_work(Source& source) {
+  if (!source.linked()) busy_.push_back(source);
+}
+
+int64_t Worker::quantum(const Source& source) {
+  if (last_active_ != &source) {
+    if (last_active_) shared_until_ = reactor_->now() + kSharedFor;
+    last_active_ = &source;
+  }
+  return reactor_->now() < shared_until_ ? kSharedQuantum : kLoneQuantum;
+}
+
+void Worker::over_memory(Source& source) {
+  if (std::find(over_memory_.begin(), over_memory_.end(), &source) == over_memory_.end())
+    over_memory_.push_back(&source);
+}
+
+void Worker::shed() {
+  shedding_ = true;
+  while (!over_memory_.empty()) {
+    const Source& source = *over_memory_.back();
+    over_memory_.pop_back();
+    // Largest first; what is aborted holds nothing any more.
+    while (source.memory() > static_cast<int64_t>(options_.pod_limits.max_memory)) {
+      Transport* largest = nullptr;
+      for (const auto& transport : transports_) {
+        if (&transport->source() == &source && (!largest || transport->held() > largest->held()))
+          largest = transport.get();
+      }
+      assert(largest && largest->held() > 0);
+      ++stats_.shed_connections;
+      largest->abort();
+    }
+  }
+  shedding_ = false;
 }
 
 void Worker::adopt(std::unique_ptr<Transport> transport) {
@@ -129,12 +201,6 @@ void Worker::adopt(std::unique_ptr<Transport> transport) {
 }
 
 void Worker::remove(Transport& transport) {
-  if (transport.dirty_) {
-    for (auto* list : {&dirty_, &flushing_})
-      for (Transport*& entry : *list)
-        if (entry == &transport) entry = nullptr;
-    std::erase(dirty_, nullptr);
-  }
   const size_t index = transport.index_;
   if (index + 1 != transports_.size()) {
     std::swap(transports_[index], transports_.back());
@@ -143,6 +209,11 @@ void Worker::remove(Transport& transport) {
   const std::unique_ptr<Transport> last = std::move(transports_.back());
   transports_.pop_back();
   --stats_.transports;
+}
+
+Source* Worker::source(const std::string& uid) {
+  const auto found = sources_.find(uid);
+  return found == sources_.end() ? nullptr : found->second.get();
 }
 
 SnapshotUse& Worker::use_snapshot() {
@@ -154,6 +225,7 @@ SnapshotUse& Worker::use_snapshot() {
 uint64_t Worker::random_seed() { return seed_ += 0x9E3779B97F4A7C15ull; }
 
 void Worker::accepted(Source& source, base::Fd socket) {
+  if (!source.may_connect()) return refuse(socket);
   const auto destination = options_.original_destination(socket.get());
   if (!destination) {
     ++stats_.undiverted_accepts;

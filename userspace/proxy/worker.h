@@ -32,6 +32,9 @@ struct WorkerOptions {
   http2::Limits limits;
   // How long a client may be silent, or in the middle of a preface, before it is relayed as TCP.
   base::Duration detection_timeout = std::chrono::seconds(5);
+  // How long a peer may take for the bytes that wait for its socket at some moment.
+  base::Duration send_timeout = std::chrono::seconds(30);
+  PodLimits pod_limits;
   io::Reactor::Options reactor;
   // Tells others that the loop turns; may be empty. Called by the worker, every 250 ms.
   std::function<void(base::Instant now)> heartbeat;
@@ -79,6 +82,8 @@ class Worker {
   const WorkerStats& stats() const { return stats_; }
 
   // The rest is for the worker's own thread.
+  // Null if there is none.
+  Source* source(const std::string& uid);
   const WorkerOptions& options() const { return options_; }
   io::Reactor& reactor() { return *reactor_; }
   WorkerStats& stats() { return stats_; }
@@ -92,6 +97,14 @@ class Worker {
   // the WINDOW_UPDATE could not be received.
   bool buffers_scarce() const { return reactor_->buffers().held() > options_.reactor.max_receive_buffers / 2; }
   uint64_t random_seed();
+  // What a source may do in this turn: little, if others had something to do lately.
+  int64_t quantum(const Source& source);
+  // A source has work left: it goes on at the end of the turn.
+  void has_work(Source& source);
+  // A source holds more than it may: its largest connection goes at the end of the turn.
+  void over_memory(Source& source);
+  // Streams that end now do so because their pod holds too much memory.
+  bool shedding() const { return shedding_; }
 
   void accepted(Source& source, base::Fd socket);
   void adopt(std::unique_ptr<Transport> transport);
@@ -105,6 +118,7 @@ class Worker {
   void flush();
   void remove(Transport& transport);
   void end_source(Source& source);
+  void shed();
 
   WorkerOptions options_;
   telemetry::Recorder& recorder_;
@@ -117,7 +131,11 @@ class Worker {
   std::unordered_map<std::string, std::unique_ptr<Source>> sources_;  // by pod UID
   std::vector<std::unique_ptr<Source>> removed_sources_;              // until their last transport is gone
   std::vector<std::unique_ptr<Transport>> transports_;
-  std::vector<Transport*> dirty_, flushing_;
+  http2::List<Source, InTurn> busy_;  // have transports to flush
+  std::vector<Source*> over_memory_;
+  const Source* last_active_ = nullptr;
+  base::Instant shared_until_{};  // others than last_active_ were active shortly before
+  bool shedding_ = false;
   uint64_t seed_ = 0;
   bool draining_ = false;
   bool stopping_ = false;

@@ -39,6 +39,8 @@ struct WorkerStats {
   Counter active_rpcs, rpcs_total;
   Counter undiverted_accepts;  // accepted without an original destination, and closed
   Counter accept_failures;     // out of descriptors or memory
+  Counter refused_connections, refused_streams, shed_connections;  // beyond a pod's limits
+  Counter stalled_downstreams, stalled_upstreams;                  // closed: they took nothing of what was framed
   Counter upstream_connect_failures;
   Counter downstream_protocol_errors, upstream_protocol_errors;
   LimitCounters downstream_limits, upstream_limits;

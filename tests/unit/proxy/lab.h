@@ -138,6 +138,9 @@ class Lab : public ::testing::Test {
   Wire& client(const http2::Limits& limits = {}) {
     return add_client(std::make_unique<Wire>(connect_to(listener_address), http2::Role::client, limits));
   }
+  Wire& add_client_at(const base::SocketAddress& address) {
+    return add_client(std::make_unique<Wire>(connect_to(address), http2::Role::client));
+  }
   Peer& raw_client() { return add_client(std::make_unique<Peer>(connect_to(listener_address))); }
 
   void pump() {

@@ -1,0 +1,97 @@
+"""What many connections take they give back; and an agent without descriptors refuses the new and keeps what runs."""
+
+import time
+from pathlib import Path
+
+import pytest
+from h2_peers import Client
+from lab.agent import Agent
+from lab.service import Port
+
+PORT = 50051
+CONNECTIONS = 10_000
+AT_ONCE = 2_000
+
+
+@pytest.fixture(scope="module")
+def echo(lab):
+    pod = lab.pod("echo")
+    pod.popen(["nghttpd", "--no-tls", "-n", 1, "--echo-upload", "-d", "/var/empty", 8080])
+    pod.wait_listening(8080)
+    return lab.service("echo", [Port("grpc", 80, 8080)], [pod])
+
+
+def load(client, target, connections, requests, body=Path(__file__)):
+    output = client.run(["h2load", "-c", connections, "-m", 2, "-n", requests, "-d", body, f"http://{target}/"], timeout=90).stdout
+    assert f"{requests} succeeded" in output, output
+
+
+def rows(agent) -> dict:
+    return {table: len(agent.bpf(table)) for table in ("pods", "services", "flows")}
+
+
+def test_ten_thousand_connections_leave_nothing(agent, client, service, echo):
+    agent.wait_applied()
+    load(client, echo.target, 100, 5000)
+    agent.wait(lambda: agent.metric("weir_downstream_connections") == 0, 5, "no client is left")
+    time.sleep(3)
+    descriptors, rss, before = agent.descriptors(), agent.resident_kib(), rows(agent)
+    for _ in range(CONNECTIONS // AT_ONCE):
+        load(client, echo.target, AT_ONCE, 2 * AT_ONCE)
+        silent = [client.connect(echo.vip, 80) for _ in range(50)]
+        for connection in silent:
+            connection.close()
+    assert agent.metric("weir_downstream_connections_total") >= CONNECTIONS
+    agent.wait(lambda: agent.metric("weir_downstream_connections") == 0, 10, "no client is left")
+    agent.wait(lambda: agent.resident_kib() <= 1.05 * rss, 30, f"RSS is back at {rss} KiB")
+    agent.wait(lambda: rows(agent) == before, 5, f"the maps' rows are back: {before}")
+    upstream = int(agent.metric("weir_upstream_connections"))
+    assert agent.descriptors() - upstream <= descriptors
+
+
+class PoorAgent(Agent):
+    """An agent of few descriptors."""
+
+    @property
+    def argv(self):
+        return ["prlimit", "--nofile=160:160", *super().argv]
+
+
+def cpu_seconds(agent) -> float:
+    tasks = Path(f"/proc/{agent.pid}/task").iterdir()
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+
+
+def test_out_of_descriptors(lab, agent, client, service):
+    agent.stop()
+    poor = PoorAgent(lab)
+    poor.start()
+    poor.wait_enrolled(client)
+    poor.wait_applied()
+    with Client(client.connect(service.vip, PORT)) as running:
+        assert running.call().grpc_status == 0
+        many = [client.connect(service.vip, PORT) for _ in range(300)]
+        poor.wait(lambda: poor.metric("weir_accept_failures_total") > 100, 5, "new connections are refused")
+        spent = cpu_seconds(poor)
+        for _ in range(20):
+            assert running.call().grpc_status == 0
+            time.sleep(0.02)
+        assert cpu_seconds(poor) - spent < 0.2, "the listener spins"
+        refused = sum(is_refused(connection) for connection in many)
+        assert 100 <= refused < 300
+        for connection in many:
+            connection.close()
+        poor.wait(lambda: poor.descriptors() < 100, 8, "the descriptors are back")
+        assert client.greet(service.target, "--rpcs", 20)["errors"] == []
+    poor.stop()
+    poor.uninstall()
+
+
+def is_refused(connection) -> bool:
+    connection.settimeout(0.001)
+    try:
+        return connection.recv(1) == b""
+    except ConnectionResetError:
+        return True
+    except TimeoutError:
+        return False
