@@ -206,7 +206,10 @@ class Connection {
 
   // limits.cpp: what is done to a peer that takes more than Limits allows.
   bool charge(Limit flood);  // false: the connection has failed
-  void earn(Limit flood, uint32_t tokens);
+  void earn(Limit flood, uint32_t tokens) {
+    const size_t bucket = bucket_of(flood);
+    buckets_[bucket].earn(tokens, limits_.floods[bucket], received_at_);
+  }
   void earn_by_stream();
   void earn_by_data_frame();
   void fail(Limit limit, const ConnectionError& error);

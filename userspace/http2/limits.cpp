@@ -2,7 +2,6 @@
 #include "http2/limits.h"
 
 #include <algorithm>
-#include <limits>
 
 #include "http2/connection.h"
 
@@ -40,11 +39,6 @@ bool Connection::charge(Limit flood) {
       return false;
   }
   return true;
-}
-
-void Connection::earn(Limit flood, uint32_t tokens) {
-  const size_t bucket = bucket_of(flood);
-  buckets_[bucket].earn(tokens, limits_.floods[bucket], received_at_);
 }
 
 void Connection::earn_by_stream() {

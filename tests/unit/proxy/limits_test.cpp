@@ -11,9 +11,7 @@ using http2::testing::u32_text;
 
 class LimitTest : public Lab {
  protected:
-  static const LimitCounter& of(const LimitCounters& counters, Limit limit) {
-    return counters[http2::index_of(limit)];
-  }
+  static const LimitCounter& of(const LimitCounters& counters, Limit limit) { return counters[http2::index_of(limit)]; }
   // All of them together, so that nothing else was counted.
   static uint64_t total(const LimitCounters& counters) {
     uint64_t sum = 0;
