@@ -1,5 +1,6 @@
 #include "proxy/worker.h"
 
+#include <malloc.h>
 #include <pthread.h>
 
 #include <algorithm>
@@ -18,6 +19,8 @@ constexpr auto kHeartbeat = std::chrono::milliseconds(250);  // a quarter of wha
 // short; beside others it delays them by the smaller one.
 constexpr int64_t kLoneQuantum = 4096;
 constexpr int64_t kSharedQuantum = 32;
+constexpr size_t kBurst = 256;       // connections and RPCs: fewer leave nothing worth a trim of the allocator
+constexpr uint32_t kTrimAfter = 10;  // ticks
 constexpr auto kSharedFor = std::chrono::milliseconds(100);
 }  // namespace
 
@@ -132,15 +135,30 @@ void Worker::tick(base::Instant now) {
   for (size_t i = 0; i < transports_.size(); ++i) transports_[i]->tick(now);
   for (auto& [uid, source] : sources_) source->sweep();
   std::erase_if(removed_sources_, [](const auto& source) { return source->transports_ == 0; });
-  exchanges_.trim();
-  http2::pool::trim();
-  reactor_->buffers().trim();
+  give_memory_back();
   std::erase_if(snapshots_, [this](const SnapshotUse& use) { return use.users_ == 0 && &use != &snapshots_.back(); });
 }
 
 void Worker::beat(base::Instant now) {
   if (options_.heartbeat) options_.heartbeat(now);
   reactor_->timers().schedule(heartbeat_, now + kHeartbeat);
+}
+
+void Worker::give_memory_back() {
+  exchanges_.trim();
+  http2::pool::trim();
+  reactor_->buffers().trim();
+  // The allocator keeps what is free below something that is not, unless it is asked; that takes some milliseconds, so
+  // only once after a burst, when the free lists above are short.
+  const size_t load = transports_.size() + exchanges_.in_use();
+  if (load > peak_load_) {
+    peak_load_ = load;
+    ticks_since_peak_ = 0;
+  } else if (++ticks_since_peak_ == kTrimAfter) {
+    if (peak_load_ > kBurst + 2 * load) malloc_trim(0);
+    peak_load_ = load;
+    ticks_since_peak_ = 0;
+  }
 }
 
 void Worker::flush() {
