@@ -148,7 +148,7 @@ TEST_F(EnrolmentTest, ListensInAPodThatStarts) {
   EXPECT_EQ(row.worker, 3u);
   EXPECT_EQ(row.heartbeat, 33u);
   EXPECT_EQ(ntohs(row.listener_port_be), enrolled.port);
-  EXPECT_EQ(row.flags, WEIR_POD_IPV6);
+  EXPECT_EQ(row.flags, WEIR_POD_REDIRECT | WEIR_POD_IPV6);
   EXPECT_THAT(row.pod_ip4, ElementsAre(10, 0, 0, 9));
   EXPECT_EQ(ntohs(row.excluded_ports_be[0]), 443);
 
