@@ -7,6 +7,8 @@ PYTHON := /usr/bin/python3
 PYTEST := $(PYTHON) -m pytest -p no:cacheprovider
 # Seconds for each fuzz target.
 FUZZ_SECONDS ?= 60
+# Lab tests that meet most of the agent's code in two minutes.
+ASAN_LAB := test_bad_backend.py test_bad_client.py test_relay.py test_restart.py::test_restart_under_load
 # `make check` looks at what changed since this commit with clang-tidy.
 BASE ?= $(shell git merge-base HEAD origin/main 2>/dev/null || git rev-parse HEAD)
 SOURCES = $(shell git ls-files '*.cpp' '*.h' 'bpf/*.c')
@@ -18,11 +20,12 @@ export CCACHE_BASEDIR := $(CURDIR)
 export CCACHE_NOHASHDIR := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build bench demo demo-down test suites unit asan tsan bpf-test kernel-test tools-test integration conformance fuzz \
+.PHONY: help setup build bench demo demo-down test suites unit asan tsan bpf-test kernel-test tools-test integration \
+        integration-asan conformance fuzz \
         format check check-layers clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | sort | awk -F'\t' '{ printf "  %-14s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | sort | awk -F'\t' '{ printf "  %-17s %s\n", $$1, $$2 }'
 
 setup: ## Check this machine and install what is missing (packages.txt, bpffs)
 	@tools/setup
@@ -49,7 +52,7 @@ test: ## Build everything and run every test
 	@$(MAKE) --no-print-directory --keep-going suites; status=$$?; tools/suite --report; exit $$status
 
 # In one order, one after the other: the load tests need the machine for themselves.
-suites: check-layers unit asan bpf-test kernel-test tools-test integration conformance fuzz
+suites: check-layers unit asan bpf-test kernel-test tools-test integration integration-asan conformance fuzz
 .NOTPARALLEL:
 
 unit: build/release/CMakeCache.txt ## Unit tests, release build
@@ -78,6 +81,11 @@ tools-test: ## Tests of the tools themselves (setup, check_layers, manifests)
 
 integration: build ## Tests in the lab, with real agents, servers and clients
 	@tools/suite integration -- $(PYTEST) tests/integration --junitxml build/reports/integration.xml $(PYTEST_ARGS)
+
+integration-asan: build/asan/CMakeCache.txt ## Some of them with an agent under AddressSanitizer and UndefinedBehaviorSanitizer
+	@tools/suite build-asan -- cmake --build --preset asan --parallel $(JOBS) --target weir-agent weirctl
+	@WEIR_BUILD_DIR=build/asan UBSAN_OPTIONS=print_stacktrace=1 tools/suite integration-asan -- $(PYTEST) \
+	  $(addprefix tests/integration/,$(ASAN_LAB)) --junitxml build/reports/integration-asan.xml $(PYTEST_ARGS)
 
 conformance: build ## h2spec and grpc-go's interop suite through the diverted path
 	@tools/setup --go
