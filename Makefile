@@ -7,6 +7,8 @@ PYTHON := /usr/bin/python3
 PYTEST := $(PYTHON) -m pytest -p no:cacheprovider
 # Seconds for each fuzz target.
 FUZZ_SECONDS ?= 60
+# The folders of tests/unit with threads in what they test.
+TSAN_UNITS := admin base io proxy telemetry
 # Lab tests that meet most of the agent's code in two minutes.
 ASAN_LAB := test_bad_backend.py test_bad_client.py test_relay.py test_restart.py::test_restart_under_load
 # `make check` looks at what changed since this commit with clang-tidy.
@@ -14,6 +16,8 @@ BASE ?= $(shell git merge-base HEAD origin/main 2>/dev/null || git rev-parse HEA
 SOURCES = $(shell git ls-files '*.cpp' '*.h' 'bpf/*.c')
 # More arguments for pytest, e.g. PYTEST_ARGS='-k drain -x'.
 PYTEST_ARGS ?=
+EMPTY :=
+SPACE := $(EMPTY) $(EMPTY)
 export PYTHONDONTWRITEBYTECODE := 1
 # What one clone has compiled, another finds in the cache.
 export CCACHE_BASEDIR := $(CURDIR)
@@ -52,7 +56,7 @@ test: ## Build everything and run every test
 	@$(MAKE) --no-print-directory --keep-going suites; status=$$?; tools/suite --report; exit $$status
 
 # In one order, one after the other: the load tests need the machine for themselves.
-suites: check-layers unit asan bpf-test kernel-test tools-test integration integration-asan conformance fuzz
+suites: check-layers unit asan tsan bpf-test kernel-test tools-test integration integration-asan conformance fuzz
 .NOTPARALLEL:
 
 unit: build/release/CMakeCache.txt ## Unit tests, release build
@@ -63,9 +67,9 @@ asan: build/asan/CMakeCache.txt ## Unit tests under AddressSanitizer and Undefin
 	@tools/suite build-asan -- cmake --build --preset asan --parallel $(JOBS)
 	@tools/suite asan --ctest build/asan '^unit/'
 
-tsan: build/tsan/CMakeCache.txt ## Unit tests under ThreadSanitizer
-	@tools/suite build-tsan -- cmake --build --preset tsan --parallel $(JOBS)
-	@tools/suite tsan --ctest build/tsan '^unit/'
+tsan: build/tsan/CMakeCache.txt ## Unit tests of what has threads under ThreadSanitizer
+	@tools/suite build-tsan -- cmake --build --preset tsan --parallel $(JOBS) --target $(addprefix unit_,$(TSAN_UNITS))
+	@tools/suite tsan --ctest build/tsan '^unit/($(subst $(SPACE),|,$(TSAN_UNITS)))/'
 
 bpf-test: build/release/CMakeCache.txt ## BPF programs, by real connect() calls in a cgroup of their own
 	@tools/suite build-release -- cmake --build --preset release --parallel $(JOBS)
