@@ -7,19 +7,25 @@ PYTHON := /usr/bin/python3
 PYTEST := $(PYTHON) -m pytest -p no:cacheprovider
 # Seconds for each fuzz target.
 FUZZ_SECONDS ?= 60
+# The folders of tests/unit with threads in what they test.
+TSAN_UNITS := admin base io proxy telemetry
+# Lab tests that meet most of the agent's code in two minutes.
+ASAN_LAB := test_bad_backend.py test_bad_client.py test_relay.py test_restart.py::test_restart_under_load
 # `make check` looks at what changed since this commit with clang-tidy.
 BASE ?= $(shell git merge-base HEAD origin/main 2>/dev/null || git rev-parse HEAD)
 SOURCES = $(shell git ls-files '*.cpp' '*.h' 'bpf/*.c')
 # More arguments for pytest, e.g. PYTEST_ARGS='-k drain -x'.
 PYTEST_ARGS ?=
+EMPTY :=
+SPACE := $(EMPTY) $(EMPTY)
 export PYTHONDONTWRITEBYTECODE := 1
 # What one clone has compiled, another finds in the cache.
 export CCACHE_BASEDIR := $(CURDIR)
 export CCACHE_NOHASHDIR := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build bench bench-tools demo demo-down test suites unit asan tsan bpf-test kernel-test tools-test integration integration-redirect-off conformance fuzz \
-        format check check-layers clean
+.PHONY: help setup build bench bench-tools demo demo-down test suites unit asan tsan bpf-test kernel-test tools-test \
+        integration integration-redirect-off integration-asan conformance fuzz format check check-layers clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | sort | awk -F'\t' '{ printf "  %-24s %s\n", $$1, $$2 }'
@@ -52,7 +58,8 @@ test: ## Build everything and run every test
 	@$(MAKE) --no-print-directory --keep-going suites; status=$$?; tools/suite --report; exit $$status
 
 # In one order, one after the other: the load tests need the machine for themselves.
-suites: check-layers unit asan bpf-test kernel-test tools-test integration integration-redirect-off conformance fuzz
+suites: check-layers unit asan tsan bpf-test kernel-test tools-test integration integration-redirect-off \
+        integration-asan conformance fuzz
 .NOTPARALLEL:
 
 unit: build/release/CMakeCache.txt ## Unit tests, release build
@@ -63,9 +70,9 @@ asan: build/asan/CMakeCache.txt ## Unit tests under AddressSanitizer and Undefin
 	@tools/suite build-asan -- cmake --build --preset asan --parallel $(JOBS)
 	@tools/suite asan --ctest build/asan '^unit/'
 
-tsan: build/tsan/CMakeCache.txt ## Unit tests under ThreadSanitizer
-	@tools/suite build-tsan -- cmake --build --preset tsan --parallel $(JOBS)
-	@tools/suite tsan --ctest build/tsan '^unit/'
+tsan: build/tsan/CMakeCache.txt ## Unit tests of what has threads under ThreadSanitizer
+	@tools/suite build-tsan -- cmake --build --preset tsan --parallel $(JOBS) --target $(addprefix unit_,$(TSAN_UNITS))
+	@tools/suite tsan --ctest build/tsan '^unit/($(subst $(SPACE),|,$(TSAN_UNITS)))/'
 
 bpf-test: build/release/CMakeCache.txt ## BPF programs, by real connect() calls in a cgroup of their own
 	@tools/suite build-release -- cmake --build --preset release --parallel $(JOBS)
@@ -89,6 +96,11 @@ REDIRECT_OFF = $(addprefix tests/integration/test_,bad_backend bad_client deadli
 integration-redirect-off: build ## The same, as far as bytes are concerned, without redirect past TCP
 	@WEIR_REDIRECT=off tools/suite integration-redirect-off -- $(PYTEST) $(addsuffix .py,$(REDIRECT_OFF)) \
 	  --junitxml build/reports/integration-redirect-off.xml $(PYTEST_ARGS)
+
+integration-asan: build/asan/CMakeCache.txt ## Some of them with an agent under AddressSanitizer and UndefinedBehaviorSanitizer
+	@tools/suite build-asan -- cmake --build --preset asan --parallel $(JOBS) --target weir-agent weirctl
+	@WEIR_BUILD_DIR=build/asan UBSAN_OPTIONS=print_stacktrace=1 tools/suite integration-asan -- $(PYTEST) \
+	  $(addprefix tests/integration/,$(ASAN_LAB)) --junitxml build/reports/integration-asan.xml $(PYTEST_ARGS)
 
 conformance: build ## h2spec and grpc-go's interop suite through the diverted path
 	@tools/setup --go

@@ -22,10 +22,21 @@ def lab_name(module: str) -> str:
     return f"t{os.getpid()}-{short}"
 
 
+def sanitizer_reports(logs: Path) -> str:
+    """What an agent of a sanitizers' build (WEIR_BUILD_DIR=build/asan) says before it ends itself."""
+    for path in sorted(logs.glob("agent*.log")):
+        text = path.read_text(errors="replace")
+        if found := re.search(r"ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|: runtime error: ", text):
+            return text[max(0, found.start() - 200) : found.start() + 6000]
+    return ""
+
+
 @pytest.fixture(scope="module")
 def lab(request):
     with Lab(lab_name(request.module.__name__)) as made:
         yield made
+        reports = sanitizer_reports(made.folder / "logs")
+        assert not reports, f"a sanitizer found something in the agent:\n{reports}"
 
 
 @pytest.fixture(scope="module")

@@ -350,6 +350,7 @@ class RedirectLife : public testing::Test {
     weir_pod row = enrolled_row();
     row.flags |= WEIR_POD_REDIRECT;
     ASSERT_TRUE(maps.set_pod(pod_.netns().cookie(), row).ok());
+    beat(maps);
     ASSERT_TRUE(maps.set_service(kService, {WEIR_MODE_L7, 0, kGeneration}).ok());
   }
   // Sends a part each way and checks it; returns whether it went past TCP.

@@ -389,7 +389,7 @@ TEST_F(EnrolmentTest, WithoutIpv6) {
   process.make_netns_without_ipv6();
   ASSERT_TRUE(serve_until_enrolled());
   EXPECT_FALSE(recorder_.pods.at("1").listener_v6);
-  EXPECT_EQ(recorder_.rows.begin()->second.flags, 0u);
+  EXPECT_EQ(recorder_.rows.begin()->second.flags, WEIR_POD_REDIRECT);
 }
 
 TEST_F(EnrolmentTest, WaitsForTheLoopback) {
@@ -495,7 +495,7 @@ TEST_F(EnrolmentTest, TakesOverAndIsTakenOver) {
   changed.dataplane = config::Dataplane::observe;
   want(changed);
   enrolment_->tick(now());
-  EXPECT_EQ(recorder_.rows.at(cookie).flags, WEIR_POD_IPV6);
+  EXPECT_EQ(recorder_.rows.at(cookie).flags, WEIR_POD_REDIRECT | WEIR_POD_IPV6);
   want(std::vector<PodPointer>{});
   ASSERT_THAT(recorder_.rows, SizeIs(1));
   EXPECT_EQ(recorder_.rows.at(cookie).generation, 8u);
@@ -518,9 +518,9 @@ TEST_F(EnrolmentTest, WritesAgainARowThatCouldNotBeWritten) {
   changed.dataplane = config::Dataplane::observe;
   recorder_.fail_set = 1;
   want(changed);
-  EXPECT_EQ(recorder_.rows.begin()->second.flags, WEIR_POD_IPV6);
+  EXPECT_EQ(recorder_.rows.begin()->second.flags, WEIR_POD_REDIRECT | WEIR_POD_IPV6);
   enrolment_->tick(now());
-  EXPECT_EQ(recorder_.rows.begin()->second.flags, WEIR_POD_IPV6 | WEIR_POD_OBSERVE);
+  EXPECT_EQ(recorder_.rows.begin()->second.flags, WEIR_POD_REDIRECT | WEIR_POD_IPV6 | WEIR_POD_OBSERVE);
 }
 
 TEST_F(EnrolmentTest, SweepsRowsOfAgentsThatAreGone) {
