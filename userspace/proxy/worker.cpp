@@ -19,8 +19,8 @@ constexpr auto kHeartbeat = std::chrono::milliseconds(250);  // a quarter of wha
 // short; beside others it delays them by the smaller one.
 constexpr int64_t kLoneQuantum = 4096;
 constexpr int64_t kSharedQuantum = 32;
-constexpr size_t kBurst = 256;       // connections and RPCs: fewer leave nothing worth a trim of the allocator
-constexpr uint32_t kTrimAfter = 10;  // ticks
+constexpr size_t kBurst = 256;      // connections and RPCs: fewer leave nothing worth a trim of the allocator
+constexpr uint32_t kTrimAfter = 5;  // ticks
 constexpr auto kSharedFor = std::chrono::milliseconds(100);
 }  // namespace
 
@@ -149,14 +149,14 @@ void Worker::give_memory_back() {
   http2::pool::trim();
   reactor_->buffers().trim();
   // The allocator keeps what is free below something that is not, unless it is asked; that takes some milliseconds, so
-  // only once after a burst, when the free lists above are short.
+  // only a few times after a burst, while the free lists above get short.
   const size_t load = transports_.size() + exchanges_.in_use();
   if (load > peak_load_) {
     peak_load_ = load;
     ticks_since_peak_ = 0;
   } else if (++ticks_since_peak_ == kTrimAfter) {
     if (peak_load_ > kBurst + 2 * load) malloc_trim(0);
-    peak_load_ = load;
+    peak_load_ = std::max(load, peak_load_ / 4);  // once more for what is freed meanwhile
     ticks_since_peak_ = 0;
   }
 }
