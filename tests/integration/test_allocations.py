@@ -2,6 +2,7 @@
 
 import struct
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ HERE = Path(__file__).resolve().parent
 RPCS = 100_000
 # What may grow besides: snapshots posted to the worker, tables and buffers that a burst finds too small. One in a hundred RPCs is no RPC.
 SLACK = RPCS // 100
+# Once a second a worker gives back half of what it did not need, and may find that it was too much.
+HOUSEKEEPING = 50  # allocations a second
 
 
 class CountedAgent(Agent):
@@ -84,6 +87,8 @@ def test_no_allocation_per_rpc(lab, counted, backends, tmp_path):
     load(client, service.target, body, 100)
     connections = counted.worker_allocations() - before  # h2load dials anew each time
     before = counted.worker_allocations()
+    begin = time.monotonic()
     load(client, service.target, body, RPCS)
     allocated = counted.worker_allocations() - before
-    assert allocated <= connections + SLACK, f"{allocated} allocations in {RPCS} RPCs ({connections} for the connections)"
+    allowed = connections + SLACK + HOUSEKEEPING * (time.monotonic() - begin)
+    assert allocated <= allowed, f"{allocated} allocations in {RPCS} RPCs ({connections} for the connections)"
