@@ -232,6 +232,11 @@ class Node:
             return int(1e6 * seconds)  # held up
         return sorted(int(row[2]) for row in rows)[int(0.99 * len(rows))]
 
+    def idle(self) -> bool:
+        spent = self.cpu_seconds()
+        time.sleep(0.2)
+        return self.cpu_seconds() - spent < 0.05
+
     def counted(self, counters) -> float | None:
         """The sum of the counters that there are; None for none."""
         samples = self.agent.samples()
@@ -285,6 +290,8 @@ def withstand(node, row, act, address) -> None:
         with During(act, lambda: node.attacker.connect(address, SERVICE_PORT)):
             attacked = node.latency(0.8)
             grown = node.agent.resident_kib() - rss
+            if counted is not None:
+                node.agent.wait(lambda: (node.counted(row.counters) or 0) > counted, 10, f"one of {row.counters} has counted it")
         assert grown < ALLOWED_GROWTH_KIB, f"{grown} KiB more"
         if attacked > 2 * quiet:
             with During(act, lambda: node.attacker.connect(node.control.ip, BACKEND_PORT)):
@@ -295,13 +302,9 @@ def withstand(node, row, act, address) -> None:
     else:
         pytest.fail(f"the honest pod's p99: {tries}")
     node.backend.what = HostileBackend()  # what it has open ends
-    if counted is not None:
-        node.agent.wait(lambda: (node.counted(row.counters) or 0) > counted, 4, f"one of {row.counters} has counted it")
     node.agent.wait(lambda: node.descriptors() <= descriptors, 10, f"the agent is back at {descriptors} descriptors")
     node.agent.wait(lambda: node.agent.active_rpcs() == 0, 10, "no RPC is left")
-    spent = node.cpu_seconds()
-    time.sleep(0.2)
-    assert node.cpu_seconds() - spent < 0.05, "the agent is busy with nothing"
+    node.agent.wait(node.idle, 5, "the agent is busy with nothing")
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])

@@ -47,7 +47,6 @@ class Agent:
             *("--metrics-address", f"127.0.0.1:{METRICS_PORT}"),
             *("--log-level", "info"),
             *("--access-log", "failed", "--access-log-path", str(self.access_log)),
-            *("--redirect", os.environ.get("WEIR_REDIRECT", "auto")),
             *self._options,
         ]
 
