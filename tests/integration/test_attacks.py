@@ -177,12 +177,13 @@ class Node:
     def __init__(self, lab):
         self.lab = lab
         self.first = ["chrt", "-f", "10"] if realtime() else ["nice", "-n", "-20"]
+        self.agent_priority = ["chrt", "-f", "1"] if realtime() else []
         content = lab.folder / "www"
         content.mkdir()
         (content / "large").write_bytes(bytes(LARGE))
         self.echo = self.nghttpd("echo", self.first, "--echo-upload", "-d", "/var/empty")
         self.attacked = self.nghttpd("attacked", [], "-d", content)
-        self.control = self.nghttpd("control", [], "-d", content, cpu=AGENT_CPU)
+        self.control = self.nghttpd("control", self.agent_priority, "-d", content, cpu=AGENT_CPU)
         self.hostile = lab.pod("hostile")
         self.backend = Backend(self.hostile, BACKEND_PORT)
         self.honest, self.attacker = (lab.pod(name, dataplane="enabled") for name in ("honest", "attacker"))
