@@ -172,11 +172,12 @@ void Reactor::submit_and_wait(unsigned wanted, base::Duration wait, base::Durati
     return;
   }
   io_uring_sq& queue = ring_.sq;
-  const unsigned prepared = queue.sqe_tail - queue.sqe_head;
   unsigned tail = *queue.ktail;
   for (; queue.sqe_head != queue.sqe_tail; ++queue.sqe_head, ++tail)
     queue.array[tail & queue.ring_mask] = queue.sqe_head & queue.ring_mask;
   io_uring_smp_store_release(queue.ktail, tail);
+  // With what the kernel left of an earlier turn.
+  const unsigned prepared = tail - io_uring_smp_load_acquire(queue.khead);
   WaitArgument argument;
   argument.min_wait_us = static_cast<uint32_t>(std::chrono::duration_cast<std::chrono::microseconds>(linger).count());
   argument.timeout = reinterpret_cast<uintptr_t>(&timeout);
