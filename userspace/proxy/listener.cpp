@@ -1,9 +1,10 @@
 #include "proxy/listener.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <cerrno>
 
@@ -25,20 +26,29 @@ void refuse(const base::Fd& accepted) {
 base::Result<void> ListenerSet::start() {
   epoll_ = base::Fd(epoll_create1(EPOLL_CLOEXEC));
   if (!epoll_) return base::system_error("epoll_create1", errno);
-  spare_ = base::Fd(eventfd(0, EFD_CLOEXEC));
+  take_spare();
   arm();
   return {};
+}
+
+bool ListenerSet::take_spare() {
+  if (!spare_) spare_ = base::Fd(fcntl(epoll_.get(), F_DUPFD_CLOEXEC, 0));
+  return static_cast<bool>(spare_);
 }
 
 bool ListenerSet::refuse_one(int listening) {
   if (!spare_) return false;
   spare_.reset();
   base::Fd accepted(accept4(listening, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
-  const bool refused = static_cast<bool>(accepted);
+  if (!accepted) {
+    take_spare();
+    return false;
+  }
   refuse(accepted);
-  accepted.reset();
-  spare_ = base::Fd(eventfd(0, EFD_CLOEXEC));
-  return refused;
+  // Closes the socket and takes its number in one step: between two, another thread could have it.
+  dup3(epoll_.get(), accepted.get(), O_CLOEXEC);
+  spare_ = std::move(accepted);
+  return true;
 }
 
 void ListenerSet::arm() { io_uring_prep_poll_add(worker_.reactor().prepare(*this), epoll_.get(), POLLIN); }
@@ -65,6 +75,8 @@ void Listener::wait_for_more(base::Instant) {
 }
 
 void Listener::accept_waiting() {
+  // Before a connection has the last descriptor, and others wait until that one ends.
+  if (!worker_.listeners().take_spare()) return pause();
   for (int i = 0; i < kAcceptsAtOnce && source_.may_start_work(); ++i) {
     source_.spend(kAcceptWork);
     base::Fd accepted(accept4(fd_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
@@ -76,11 +88,13 @@ void Listener::accept_waiting() {
     if (errno == EAGAIN) return;
     ++worker_.stats().accept_failures;
     if ((errno == EMFILE || errno == ENFILE) && worker_.listeners().refuse_one(fd_.get())) continue;
-    // Out of memory: those who wait stay in the queue until some is back.
-    epoll_ctl(worker_.listeners().epoll_.get(), EPOLL_CTL_DEL, fd_.get(), nullptr);
-    worker_.reactor().timers().schedule(retry_, worker_.reactor().now() + kRetry);
-    return;
+    return pause();
   }
+}
+
+void Listener::pause() {
+  epoll_ctl(worker_.listeners().epoll_.get(), EPOLL_CTL_DEL, fd_.get(), nullptr);
+  worker_.reactor().timers().schedule(retry_, worker_.reactor().now() + kRetry);
 }
 
 Listener::~Listener() {

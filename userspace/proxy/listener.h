@@ -34,10 +34,12 @@ class ListenerSet final : private io::Operation {
   // Out of descriptors, one who waits is let in by the spare one and closed: that is told at once instead of
   // hanging in a queue. False if nobody could be.
   bool refuse_one(int listening);
+  // Takes another if it was lost: a thread of others may have had its number while it was lent.
+  bool take_spare();
 
   Worker& worker_;
   base::Fd epoll_;
-  base::Fd spare_;
+  base::Fd spare_;  // holds a number for refuse_one()
 };
 
 // One listening socket of one pod.
@@ -53,6 +55,8 @@ class Listener {
  private:
   friend class ListenerSet;
   void accept_waiting();
+  // Out of memory or descriptors: who waits stays in the queue until some are back.
+  void pause();
   void wait_for_more(base::Instant now);
 
   Worker& worker_;

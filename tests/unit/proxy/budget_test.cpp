@@ -21,6 +21,16 @@ struct BudgetTest : Lab {
   int64_t memory() {
     return on_worker([this] { return worker().source("client-uid")->memory(); });
   }
+  // The worker stands still from now until what is returned is set.
+  std::promise<void> stop_worker() {
+    std::promise<void> go, stopped;
+    worker().reactor().post([waiting = go.get_future().share(), &stopped] {
+      stopped.set_value();
+      waiting.wait();
+    });
+    stopped.get_future().wait();
+    return go;
+  }
   static void never(StreamLog&) {}
   // A response as large as its request says ("4096"); it is not read by the client unless the test reads.
   static void answer_at_length(StreamLog& log) {
@@ -215,8 +225,7 @@ TEST_F(BudgetTest, ABusyPodDoesNotDelayAnother) {
   ASSERT_TRUE(until_complete(quiet.unary()));
   // Nine hundred requests are in the one's socket when the other's single one comes.
   std::vector<StreamLog*> many;
-  std::promise<void> go;
-  worker().reactor().post([waiting = go.get_future().share()] { waiting.wait(); });
+  std::promise<void> go = stop_worker();
   for (int i = 0; i < 900; ++i) many.push_back(&busy.unary());
   StreamLog& one = quiet.unary();
   for (int i = 0; i < 50; ++i) pump();
@@ -248,8 +257,7 @@ TEST_F(BudgetTest, OutOfDescriptorsNewConnectionsAreResetAndThoseThatRunGoOn) {
   ASSERT_TRUE(until_complete(running.unary()));
   // The clients of this process come first: their connects wait in the listener's queue.
   std::vector<Peer*> late;
-  std::promise<void> go;
-  worker().reactor().post([waiting = go.get_future().share()] { waiting.wait(); });
+  std::promise<void> go = stop_worker();
   for (int i = 0; i < 20; ++i) late.push_back(&raw_client());
   rlimit before{};
   getrlimit(RLIMIT_NOFILE, &before);
