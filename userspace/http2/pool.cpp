@@ -89,7 +89,8 @@ void give(void* memory, size_t size) {
   ASAN_POISON_MEMORY_REGION(memory, kSmallestBlock << index);
 }
 
-void trim() {
+size_t trim() {
+  size_t freed = 0;
   for (size_t index = 0; index < kClasses; ++index) {
     FreeLists::List& list = free_lists.lists[index];
     const size_t size = kSmallestBlock << index;
@@ -98,10 +99,12 @@ void trim() {
       ASAN_UNPOISON_MEMORY_REGION(block, size);
       list.first = block->next;
       list.bytes -= size;
+      freed += size;
       std::free(block);
     }
     list.unneeded = list.bytes;
   }
+  return freed;
 }
 
 base::Buffer* take_buffer(size_t block_size) {

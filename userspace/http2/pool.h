@@ -18,8 +18,8 @@ inline constexpr size_t kLargestBlock = 16384;
 
 void* take(size_t size);
 void give(void* block, size_t size);  // `size` as taken
-// Frees half of what this thread has not needed since the last call.
-void trim();
+// Frees half of what this thread has not needed since the last call. Returns the bytes freed.
+size_t trim();
 
 // A Buffer and its bytes in one block of `block_size`; it returns to the pool with its last Slice.
 base::Buffer* take_buffer(size_t block_size);

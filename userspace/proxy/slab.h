@@ -45,10 +45,12 @@ class Slab {
     for (size_t i = used_.size(); i > 0; --i)
       if (i <= used_.size()) function(*used_[i - 1]);
   }
-  // Frees half of what was not needed since the last call.
-  void trim() {
-    free_.resize(free_.size() - (unneeded_ + 1) / 2);
+  // Frees half of what was not needed since the last call. Returns the number of objects freed.
+  size_t trim() {
+    const size_t freed = (unneeded_ + 1) / 2;
+    free_.resize(free_.size() - freed);
     unneeded_ = free_.size();
+    return freed;
   }
   size_t in_use() const { return used_.size(); }
   size_t kept() const { return free_.size(); }

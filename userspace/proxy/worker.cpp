@@ -19,8 +19,8 @@ constexpr auto kHeartbeat = std::chrono::milliseconds(250);  // a quarter of wha
 // short; beside others it delays them by the smaller one.
 constexpr int64_t kLoneQuantum = 4096;
 constexpr int64_t kSharedQuantum = 32;
-constexpr size_t kBurst = 256;      // connections and RPCs: fewer leave nothing worth a trim of the allocator
-constexpr uint32_t kTrimAfter = 5;  // ticks
+constexpr size_t kBurst = 256;          // connections and RPCs: fewer leave nothing worth a trim of the allocator
+constexpr size_t kSettled = 64 * 1024;  // bytes freed in a tick
 constexpr auto kSharedFor = std::chrono::milliseconds(100);
 }  // namespace
 
@@ -145,20 +145,15 @@ void Worker::beat(base::Instant now) {
 }
 
 void Worker::give_memory_back() {
-  exchanges_.trim();
-  http2::pool::trim();
-  reactor_->buffers().trim();
-  // The allocator keeps what is free below something that is not, unless it is asked; that takes some milliseconds, so
-  // only a few times after a burst, while the free lists above get short.
   const size_t load = transports_.size() + exchanges_.in_use();
-  if (load > peak_load_) {
-    peak_load_ = load;
-    ticks_since_peak_ = 0;
-  } else if (++ticks_since_peak_ == kTrimAfter) {
-    if (peak_load_ > kBurst + 2 * load) malloc_trim(0);
-    peak_load_ = std::max(load, peak_load_ / 4);  // once more for what is freed meanwhile
-    ticks_since_peak_ = 0;
-  }
+  peak_load_ = std::max(peak_load_, load + exchanges_.kept());
+  const size_t freed = exchanges_.trim() * sizeof(Exchange) + http2::pool::trim();
+  reactor_->buffers().trim();
+  // The allocator keeps what is free below something that is not, unless it is asked. That takes some milliseconds, so
+  // it is asked once after a burst, when the lists above have become short.
+  if (peak_load_ <= kBurst + 2 * load || freed > kSettled) return;
+  malloc_trim(0);
+  peak_load_ = load;
 }
 
 void Worker::flush() {
@@ -215,6 +210,7 @@ void Worker::shed() {
 void Worker::adopt(std::unique_ptr<Transport> transport) {
   transport->index_ = transports_.size();
   transports_.push_back(std::move(transport));
+  peak_load_ = std::max(peak_load_, transports_.size());
   ++stats_.transports;
 }
 

@@ -137,8 +137,7 @@ class Worker {
   const Source* last_active_ = nullptr;
   base::Instant shared_until_{};  // others than last_active_ were active shortly before
   bool shedding_ = false;
-  size_t peak_load_ = 0;  // transports and exchanges, since the memory of a burst was looked at last
-  uint32_t ticks_since_peak_ = 0;
+  size_t peak_load_ = 0;  // transports and exchanges, since the allocator was asked to give memory back
   uint64_t seed_ = 0;
   bool draining_ = false;
   bool stopping_ = false;
