@@ -44,22 +44,44 @@ def ten_thousand(client, service):
             connection.close()
 
 
-@pytest.mark.timeout(180)
-def test_ten_thousand_connections_leave_nothing(agent, client, service, echo):
-    agent.wait_applied()
-    for _ in range(2):  # until the allocator's pages and the ring's buffers are as they stay
-        ten_thousand(client, echo)
-    peak = agent.resident_kib()
-    # The upstream connections stay for the next RPCs. The memory is given back over some seconds.
-    agent.wait(lambda: agent.resident_kib() < 0.7 * peak, 30, f"RSS has come down from {peak} KiB")
-    time.sleep(15)
-    descriptors, rss, before = without_upstream(agent), agent.resident_kib(), rows(agent)
-    ten_thousand(client, echo)
-    assert agent.metric("weir_downstream_connections_total") >= 3 * CONNECTIONS
+class UncachedAgent(Agent):
+    """Without malloc's cache of freed blocks for each thread: a few hundred blocks, in other pages after each burst,
+    each of which keeps its page resident. That alone moves the RSS by up to 7 %."""
+
+    @property
+    def argv(self):
+        return ["env", "GLIBC_TUNABLES=glibc.malloc.tcache_count=0", *super().argv]
+
+
+def settled_kib(agent, peak) -> int:
+    """The RSS once memory has been given back, which takes some seconds."""
     agent.wait(lambda: agent.metric("weir_downstream_connections") == 0, 10, "no client is left")
-    agent.wait(lambda: agent.resident_kib() <= 1.05 * rss, 40, f"RSS is back at {rss} KiB")
+    agent.wait(lambda: agent.resident_kib() < 0.7 * peak, 30, f"RSS has come down from {peak} KiB")
+    time.sleep(5)
+    return agent.resident_kib()
+
+
+@pytest.mark.timeout(240)
+def test_ten_thousand_connections_leave_nothing(lab, agent, client, service, echo):
+    agent.stop()
+    agent = UncachedAgent(lab)
+    agent.start()
+    agent.wait_enrolled(client)
+    agent.wait_applied()
+    settled = []
+    for _ in range(3):  # until the upstream connections, which stay, and what is allocated for good have their places
+        ten_thousand(client, echo)
+        peak = agent.resident_kib()
+        settled.append(settled_kib(agent, peak))
+    descriptors, before = without_upstream(agent), rows(agent)
+    ten_thousand(client, echo)
+    assert agent.metric("weir_downstream_connections_total") >= 4 * CONNECTIONS
+    after = settled_kib(agent, agent.resident_kib())
+    assert after <= 1.05 * max(settled), f"RSS {after} KiB, after the rounds before {settled}"
     agent.wait(lambda: rows(agent) == before, 5, f"the maps' rows are back: {before}")
     assert without_upstream(agent) <= descriptors
+    agent.stop()
+    agent.uninstall()
 
 
 class PoorAgent(Agent):
