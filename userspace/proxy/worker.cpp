@@ -151,7 +151,7 @@ void Worker::give_memory_back() {
   reactor_->buffers().trim();
   // The allocator keeps what is free below something that is not, unless it is asked. That takes some milliseconds, so
   // it is asked once after a burst, when the lists above have become short.
-  if (peak_load_ <= kBurst + 2 * load || freed > kSettled) return;
+  if (peak_load_ <= kBurst + 2 * load || exchanges_.kept() > kBurst || freed > kSettled) return;
   malloc_trim(0);
   peak_load_ = load;
 }
