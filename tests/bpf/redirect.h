@@ -60,6 +60,7 @@ class CheckedReader {
   // Waits for the end of the stream; what was wrong, or nothing. With the position.
   std::string finish();
   uint64_t position() const { return position_; }
+  const base::Fd& socket() const { return socket_; }
 
  private:
   void run();

@@ -92,13 +92,32 @@ TEST_F(Redirect, AgentThatSpeaksFirstUsesTcpForLife) {
   EXPECT_EQ(received_by_tcp(ends.agent), 0u) << "the application's direction is its own";
 }
 
+// What a reader that makes no progress has in front of it.
+std::string stalled_at(const base::Fd& from, const CheckedReader& reader, uint64_t sent) {
+  char byte;
+  const ssize_t waiting = recv(reader.socket().get(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+  return "the reader stands at " + std::to_string(reader.position()) + " of " + std::to_string(sent) +
+         (waiting > 0    ? ", bytes are there"
+          : waiting == 0 ? ", at the end"
+                         : std::string(", ") + strerror(errno)) +
+         "; by TCP came " + std::to_string(received_by_tcp(reader.socket())) + ", to the sender " +
+         std::to_string(received_by_tcp(from));
+}
+
 // Sends `total` bytes of the pattern, at most `window` ahead of the reader.
 bool send_within(const base::Fd& from, const CheckedReader& reader, uint64_t total, uint64_t window) {
   Pattern pattern;
   std::mt19937 random(1);
   while (pattern.position() < total) {
     if (!send_all(from, pattern.next(1 + random() % 200'000))) return false;
-    while (pattern.position() > reader.position() + window) std::this_thread::yield();
+    const auto until = Clock::now() + std::chrono::seconds(20);
+    while (pattern.position() > reader.position() + window) {
+      std::this_thread::yield();
+      if (Clock::now() < until) continue;
+      ADD_FAILURE() << stalled_at(from, reader, pattern.position());
+      shutdown(from.get(), SHUT_RDWR);
+      return false;
+    }
   }
   return shutdown(from.get(), SHUT_WR) == 0;
 }
