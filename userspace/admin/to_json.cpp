@@ -72,7 +72,7 @@ json cluster_of(const config::Cluster* cluster) {
     endpoints.push_back(
         {{key::address, endpoint.address.to_string()}, {key::pod, endpoint.pod}, {key::node, endpoint.node_name}});
   }
-  const auto timeout = std::chrono::duration_cast<std::chrono::milliseconds>(cluster->connect_timeout);
+  const auto timeout = std::chrono::duration_cast<std::chrono::milliseconds>(cluster->connection_pool.connect_timeout);
   return {{key::name, cluster->name},
           {key::load_balancing, name_of(cluster->load_balancing)},
           {key::connect_timeout_ms, timeout.count()},

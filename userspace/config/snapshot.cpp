@@ -10,6 +10,25 @@ Mode ServicePort::diverted_mode() const {
   return mode;
 }
 
+const std::shared_ptr<const Cluster>* ServicePort::cluster_for(std::string_view subset,
+                                                               std::string_view client_namespace,
+                                                               const Labels& client_labels) const {
+  for (const ClusterView& view : views) {
+    if (!view.scope.covers(client_namespace, client_labels)) continue;
+    if (subset.empty()) return &view.cluster;
+    const auto found = view.subsets.find(subset);
+    return found == view.subsets.end() ? nullptr : &found->second;
+  }
+  return subset.empty() ? &cluster : nullptr;
+}
+
+bool Service::has_subset(std::string_view subset) const {
+  for (const ServicePort& port : ports)
+    for (const ClusterView& view : port.views)
+      if (view.subsets.contains(subset)) return true;
+  return false;
+}
+
 const ServicePort* Service::find_port(uint16_t port) const {
   for (const ServicePort& candidate : ports) {
     if (candidate.port == port && candidate.protocol != Protocol::not_tcp) return &candidate;

@@ -14,11 +14,12 @@
 #include "base/address.h"
 #include "base/clock.h"
 #include "config/finding.h"
+#include "config/labels.h"
 #include "config/protocol.h"
+#include "config/routes.h"
+#include "config/traffic_policy.h"
 
 namespace weir::config {
-
-using Labels = std::map<std::string, std::string, std::less<>>;
 
 // One backend of a cluster: a pod's (or anything's) IP and port.
 struct Endpoint {
@@ -28,28 +29,53 @@ struct Endpoint {
   bool operator==(const Endpoint&) const = default;
 };
 
-enum class LoadBalancing : uint8_t { least_request, round_robin, random };
-
-// The backends of one service port (later: of one subset of it) and how to use them.
+// The backends of one service port, or of one subset of it, and how to use them.
 struct Cluster {
-  std::string name;                 // Istio's form: "outbound|50051||grpc-service.default.svc.cluster.local"
+  std::string name;    // Istio's form: "outbound|50051|subset|grpc-service.default.svc.cluster.local"
+  std::string host;    // of these three the name is made
+  std::string subset;  // empty: all endpoints
+  uint16_t port = 0;
   std::vector<Endpoint> endpoints;  // those that may be picked now, sorted by address, no duplicates
   LoadBalancing load_balancing = LoadBalancing::least_request;
-  base::Duration connect_timeout = std::chrono::seconds(10);  // Istio: connectionPool.tcp.connectTimeout
+  ConnectionPool connection_pool;
+  std::optional<OutlierDetection> outlier_detection;
+  std::optional<RetryBudget> retry_budget;
+  bool tls_wanted = false;  // which weir does not have: every call fails (UF)
   bool operator==(const Cluster&) const = default;
+};
+
+// What a DestinationRule makes of a port, for the clients it is for.
+struct ClusterView {
+  PolicyScope scope;
+  std::shared_ptr<const Cluster> cluster;
+  std::map<std::string, std::shared_ptr<const Cluster>, std::less<>> subsets;
+  bool operator==(const ClusterView&) const = default;
 };
 
 struct ServicePort {
   std::string name;
   uint16_t port = 0;
   Protocol protocol = Protocol::unknown;
-  Mode mode = Mode::none;   // declared; see diverted_mode()
-  std::string mode_reason;  // why, for people
-  std::shared_ptr<const Cluster> cluster;
-  bool divert_undeclared = false;  // whether ports in mode detect are diverted at all
+  Mode mode = Mode::none;                  // declared; see diverted_mode()
+  std::string mode_reason;                 // why, for people
+  std::shared_ptr<const Cluster> cluster;  // for clients that no view is for
+  std::vector<ClusterView> views;          // in the order in which they are looked up
+  bool divert_undeclared = false;          // whether ports in mode detect are diverted at all
   // What goes into the BPF map: `mode`, but none for detect and tcp ports without an
   // endpoint, so that connect() fails as it does without weir.
   Mode diverted_mode() const;
+  // Calls f for the cluster of every view and subset, its own first.
+  template <class F>
+  void for_each_cluster(F&& f) const {
+    if (cluster) f(cluster);
+    for (const ClusterView& view : views) {
+      f(view.cluster);
+      for (const auto& [name_of_subset, part] : view.subsets) f(part);
+    }
+  }
+  // What clients of that namespace and with those labels use; null if they have no such subset ("" is the whole).
+  const std::shared_ptr<const Cluster>* cluster_for(std::string_view subset, std::string_view client_namespace,
+                                                    const Labels& client_labels) const;
   // Compares clusters by pointer: equal clusters of two Snapshots are one object.
   bool operator==(const ServicePort&) const = default;
 };
@@ -62,7 +88,9 @@ struct Service {
   std::vector<ServicePort> ports;
   Labels labels;
   Labels annotations;
-  const ServicePort* find_port(uint16_t port) const;  // TCP ports only
+  std::vector<std::shared_ptr<const VirtualService>> virtual_services;  // that name it, the winning one first
+  const ServicePort* find_port(uint16_t port) const;                    // TCP ports only
+  bool has_subset(std::string_view name) const;                         // for any client
   bool operator==(const Service&) const = default;
 };
 
@@ -93,6 +121,8 @@ struct Snapshot {
   std::vector<std::shared_ptr<const Service>> services;                            // sorted by namespace, name
   std::vector<std::shared_ptr<const Pod>> pods;                                    // sorted by namespace, name
   std::unordered_map<base::SocketAddress, std::shared_ptr<const Service>> by_vip;  // VIP:port of TCP ports
+  std::unordered_map<std::string, std::shared_ptr<const Service>> by_host;         // fqdn
+  std::vector<std::shared_ptr<const VirtualService>> virtual_services;             // sorted by namespace, name
   std::unordered_map<base::IpAddress, std::shared_ptr<const Pod>> pod_by_ip;       // hostNetwork pods excepted
   std::vector<Finding> findings;
 };

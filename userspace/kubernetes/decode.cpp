@@ -4,6 +4,7 @@
 #include <array>
 #include <iterator>
 
+#include "kubernetes/decode_istio.h"
 #include "kubernetes/decode_kinds.h"
 
 namespace weir::kubernetes {
@@ -21,14 +22,23 @@ struct KnownKind {
   size_t max_name;
 };
 
-constexpr std::array<KnownKind, 4> kKinds{{
+constexpr std::array<KnownKind, 6> kKinds{{
     {Kind::service, "", "v1", 63},
     {Kind::endpoint_slice, "discovery.k8s.io", "discovery.k8s.io/v1", 253},
     {Kind::pod, "", "v1", 253},
     {Kind::namespace_, "", "v1", 63},
+    {Kind::virtual_service, "networking.istio.io", "networking.istio.io/v1", 253},
+    {Kind::destination_rule, "networking.istio.io", "networking.istio.io/v1", 253},
 }};
 
+constexpr std::string_view kIstio = "networking.istio.io";
+constexpr std::string_view kIstioSlip = "networking.io";  // no such group
+
 bool is_known_version(const KnownKind& known, std::string_view api_version) {
+  if (known.group == kIstio) {
+    const std::string_view version = api_version.substr(api_version.find('/') + 1);
+    return version == "v1" || version == "v1beta1" || version == "v1alpha3";
+  }
   return api_version == known.api_version ||
          (known.kind == Kind::endpoint_slice && api_version == "discovery.k8s.io/v1beta1");
 }
@@ -83,6 +93,7 @@ void decode_metadata(ObjectReader& reader, Metadata& metadata) {
     reader.reject(Code::bad_value, fields, "uid", "is " + shown(metadata.uid) + ", which is no UID");
   metadata.labels = reader.string_map(fields, "labels");
   metadata.annotations = reader.string_map(fields, "annotations");
+  metadata.created = reader.string(fields, "creationTimestamp");
   metadata.deleting = reader.optional_string(fields, "deletionTimestamp").has_value();
   metadata.origin = reader.origin();
 }
@@ -125,6 +136,10 @@ void decode_known(ObjectReader& reader, const KnownKind& known, std::string_view
       return decode_object<Pod>(reader, known, api_version, contents);
     case Kind::namespace_:
       return decode_object<Namespace>(reader, known, api_version, contents);
+    case Kind::virtual_service:
+      return decode_object<VirtualService>(reader, known, api_version, contents);
+    case Kind::destination_rule:
+      return decode_object<DestinationRule>(reader, known, api_version, contents);
   }
 }
 
@@ -147,9 +162,11 @@ void decode_document(ObjectReader& reader, SourceContents& contents) {
   std::string_view group = std::string_view(api_version).substr(0, slash == std::string::npos ? 0 : slash);
   for (const KnownKind& known : kKinds) {
     // Other groups have kinds of these names too (a Knative Service): those are somebody else's.
-    if (kind == to_string(known.kind) && (group.empty() || group == known.group)) {
-      return decode_known(reader, known, api_version, contents);
-    }
+    const bool slip = group == kIstioSlip && known.group == kIstio;
+    if (kind != to_string(known.kind) || !(group.empty() || group == known.group || slip)) continue;
+    decode_known(reader, known, api_version, contents);
+    if (slip) report_misspelt_group(reader);
+    return;
   }
   review_other_kind(reader, group, kind);
 }

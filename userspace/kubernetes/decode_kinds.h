@@ -12,6 +12,8 @@ void decode_into(ObjectReader& reader, Service& object);
 void decode_into(ObjectReader& reader, EndpointSlice& object);
 void decode_into(ObjectReader& reader, Pod& object);
 void decode_into(ObjectReader& reader, Namespace& object);
+void decode_into(ObjectReader& reader, VirtualService& object);
+void decode_into(ObjectReader& reader, DestinationRule& object);
 
 // A kind that weir does not read: one finding if users of a mesh should know, none for
 // the rest of Kubernetes. `group` is apiVersion's part before the '/'.

@@ -41,6 +41,15 @@ enum class Code : uint8_t {
   unknown_label_value,
   pod_refused,
   bad_port_list,
+  route_not_applied,
+  policy_not_applied,
+  unknown_retry_condition,
+  unknown_host,
+  unknown_subset,
+  host_claimed_twice,
+  subset_defined_twice,
+  tls_not_available,
+  streams_without_connections,
 };
 
 struct CodeMeaning {
@@ -51,7 +60,7 @@ struct CodeMeaning {
 };
 
 // In the order of enum Code.
-inline constexpr std::array<CodeMeaning, 28> kCodes{{
+inline constexpr std::array<CodeMeaning, 37> kCodes{{
     // Files and documents
     {Code::unreadable_directory, "WEIR0001", config::Severity::error,
      "the manifests directory cannot be read; the last good configuration stays"},
@@ -100,6 +109,24 @@ inline constexpr std::array<CodeMeaning, 28> kCodes{{
     {Code::pod_refused, "WEIR0402", config::Severity::warning, "a Pod asks for weir and cannot have it"},
     {Code::bad_port_list, "WEIR0403", config::Severity::warning,
      "an annotation that lists ports has an entry that is no port"},
+    // VirtualServices and DestinationRules
+    {Code::route_not_applied, "WEIR0501", config::Severity::warning,
+     "a part of a VirtualService that weir does not apply, or that says nothing"},
+    {Code::policy_not_applied, "WEIR0502", config::Severity::warning,
+     "a part of a DestinationRule that weir does not apply yet"},
+    {Code::unknown_retry_condition, "WEIR0503", config::Severity::warning,
+     "retryOn has a name that is no condition; it is ignored"},
+    {Code::unknown_host, "WEIR0504", config::Severity::warning,
+     "a host of a VirtualService or DestinationRule is no Service"},
+    {Code::unknown_subset, "WEIR0505", config::Severity::error,
+     "a route goes to a subset that no DestinationRule defines; its calls fail with NC"},
+    {Code::host_claimed_twice, "WEIR0506", config::Severity::warning,
+     "several VirtualServices name one host of the mesh; the oldest wins whole"},
+    {Code::subset_defined_twice, "WEIR0507", config::Severity::warning, "a subset is defined twice; the first counts"},
+    {Code::tls_not_available, "WEIR0508", config::Severity::error,
+     "a DestinationRule asks for TLS to its endpoints, which weir does not have; the calls fail"},
+    {Code::streams_without_connections, "WEIR0509", config::Severity::info,
+     "maxConcurrentStreams without maxConnections only opens more connections"},
 }};
 
 config::Finding finding(Code code, const Origin& origin, std::string object, std::string message, std::string fix = {});

@@ -1,6 +1,9 @@
 #include "kubernetes/object_reader.h"
 
 #include <algorithm>
+#include <sstream>
+
+#include "config/duration.h"
 
 namespace weir::kubernetes {
 namespace {
@@ -135,6 +138,51 @@ std::optional<uint16_t> ObjectReader::port(const json& parent, const char* key) 
     return std::nullopt;
   }
   return static_cast<uint16_t>(value->get<uint64_t>());
+}
+
+std::optional<int64_t> ObjectReader::integer(const json& parent, const char* key, int64_t least, int64_t most) {
+  const json* value = member(parent, key);
+  if (!value) return std::nullopt;
+  if (!value->is_number_integer()) {
+    wrong_type(parent, key, *value, "an integer");
+    return std::nullopt;
+  }
+  const bool too_large = value->is_number_unsigned() && value->get<uint64_t>() > static_cast<uint64_t>(INT64_MAX);
+  if (too_large || value->get<int64_t>() < least || value->get<int64_t>() > most) {
+    reject(Code::bad_value, parent, key, "is " + dump(*value),
+           "use " + std::to_string(least) + " to " + std::to_string(most));
+    return std::nullopt;
+  }
+  return value->get<int64_t>();
+}
+
+std::optional<double> ObjectReader::number(const json& parent, const char* key, double least, double most) {
+  const json* value = member(parent, key);
+  if (!value) return std::nullopt;
+  if (!value->is_number()) {
+    wrong_type(parent, key, *value, "a number");
+    return std::nullopt;
+  }
+  const double read = value->get<double>();
+  if (read >= least && read <= most) return read;
+  std::ostringstream range;
+  range << "use " << least << " to " << most;
+  reject(Code::bad_value, parent, key, "is " + dump(*value), range.str());
+  return std::nullopt;
+}
+
+std::optional<base::Duration> ObjectReader::duration(const json& parent, const char* key, base::Duration least) {
+  const auto text = optional_string(parent, key);
+  if (!text) return std::nullopt;
+  const auto parsed = config::parse_duration(*text);
+  if (!parsed) {
+    reject(Code::bad_value, parent, key, "is " + shown(*text) + ", which is no duration",
+           "write a number and its unit, h, m, s or ms: \"1.5s\"");
+  } else if (*parsed < least) {
+    reject(Code::bad_value, parent, key, "is " + shown(*text), "use at least " + config::to_string(least));
+    return std::nullopt;
+  }
+  return parsed;
 }
 
 std::vector<std::string> ObjectReader::strings(const json& parent, const char* key) {

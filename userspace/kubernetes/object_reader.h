@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/clock.h"
 #include "kubernetes/document.h"
 #include "kubernetes/objects.h"
 
@@ -38,6 +39,11 @@ class ObjectReader {
                         std::string_view fallback);
   std::optional<bool> boolean(const json& parent, const char* key);
   std::optional<uint16_t> port(const json& parent, const char* key);
+  // An integer from `least` to `most`.
+  std::optional<int64_t> integer(const json& parent, const char* key, int64_t least, int64_t most);
+  std::optional<double> number(const json& parent, const char* key, double least, double most);
+  // As Istio writes it ("2s"), at least `least`.
+  std::optional<base::Duration> duration(const json& parent, const char* key, base::Duration least);
   std::vector<std::string> strings(const json& parent, const char* key);
   Labels string_map(const json& parent, const char* key);
   // Rejects what is no usable IP address.

@@ -11,9 +11,13 @@ const char* to_string(Kind kind) {
     case Kind::pod:
       return "Pod";
     case Kind::namespace_:
+      return "Namespace";
+    case Kind::virtual_service:
+      return "VirtualService";
+    case Kind::destination_rule:
       break;
   }
-  return "Namespace";
+  return "DestinationRule";
 }
 
 std::string ObjectKey::to_string() const {

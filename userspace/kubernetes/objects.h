@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/address.h"
+#include "config/routes.h"
 #include "config/snapshot.h"
 
 namespace weir::kubernetes {
@@ -30,6 +31,7 @@ struct Metadata {
   std::string uid;
   Labels labels;
   Labels annotations;
+  std::string created;    // creationTimestamp (RFC 3339, so text order is age); files have none
   bool deleting = false;  // deletionTimestamp is set
   Origin origin;
   bool operator==(const Metadata&) const = default;
@@ -114,10 +116,30 @@ struct Namespace {
   bool operator==(const Namespace&) const = default;
 };
 
-using Object = std::variant<Service, EndpointSlice, Pod, Namespace>;
+// networking.istio.io. Hosts are as written: translation completes them.
+struct VirtualService {
+  Metadata metadata;
+  std::vector<std::string> hosts;
+  std::vector<std::string> gateways;   // empty: mesh
+  std::vector<std::string> export_to;  // empty: all namespaces
+  std::vector<config::RouteRule> http;
+  bool operator==(const VirtualService&) const = default;
+};
+
+struct DestinationRule {
+  Metadata metadata;
+  std::string host;
+  std::vector<std::string> export_to;  // empty: all namespaces
+  Labels workload_selector;            // of client pods; empty: all
+  config::PolicyWithPorts policy;
+  std::vector<config::Subset> subsets;
+  bool operator==(const DestinationRule&) const = default;
+};
+
+using Object = std::variant<Service, EndpointSlice, Pod, Namespace, VirtualService, DestinationRule>;
 
 // In the order of Object's alternatives.
-enum class Kind : uint8_t { service, endpoint_slice, pod, namespace_ };
+enum class Kind : uint8_t { service, endpoint_slice, pod, namespace_, virtual_service, destination_rule };
 const char* to_string(Kind kind);
 
 template <class T>
@@ -126,6 +148,8 @@ constexpr Kind kind_of() {
   if constexpr (std::is_same_v<T, EndpointSlice>) return Kind::endpoint_slice;
   if constexpr (std::is_same_v<T, Pod>) return Kind::pod;
   if constexpr (std::is_same_v<T, Namespace>) return Kind::namespace_;
+  if constexpr (std::is_same_v<T, VirtualService>) return Kind::virtual_service;
+  if constexpr (std::is_same_v<T, DestinationRule>) return Kind::destination_rule;
 }
 
 struct ObjectKey {

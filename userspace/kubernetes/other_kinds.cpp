@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "kubernetes/decode_istio.h"
 #include "kubernetes/decode_kinds.h"
 
 namespace weir::kubernetes {
@@ -25,12 +26,6 @@ constexpr std::string_view kGatewayApi = "gateway.networking.k8s.io";
 constexpr std::string_view kSlip = "networking.io";  // no such group
 
 constexpr std::array kOtherKinds{
-    OtherKind{"VirtualService", kNetworking, Treatment::not_applied_yet,
-              "calls to its hosts go to all ready endpoints of the dialled Service in equal shares, without its "
-              "matches, weights, retries, timeouts and faults"},
-    OtherKind{"DestinationRule", kNetworking, Treatment::not_applied_yet,
-              "its host is balanced by least request over all ready endpoints, without its subsets, connection pool "
-              "limits, outlier detection and TLS settings"},
     OtherKind{"Gateway", kNetworking, Treatment::not_applied_yet, "nothing listens on its ports"},
     OtherKind{"ServiceEntry", kNetworking, Treatment::ignored, "its hosts are reached as without weir"},
     OtherKind{"WorkloadEntry", kNetworking, Treatment::ignored, "it adds no endpoints"},
@@ -66,21 +61,6 @@ bool demands_mtls(const json& spec) {
          std::any_of(ports->begin(), ports->end(), [](const json& port) { return is_strict(port); });
 }
 
-// Members named `host`, at any depth, that carry the cluster domain twice.
-void check_hosts(ObjectReader& reader, const json& node) {
-  constexpr std::string_view kDoubled = ".svc.cluster.cluster.local";
-  for (const auto& [key, value] : node.items()) {
-    if (value.is_structured()) {
-      check_hosts(reader, value);
-    } else if (key == "host" && value.is_string() && value.get_ref<const std::string&>().ends_with(kDoubled)) {
-      const auto& host = value.get_ref<const std::string&>();
-      std::string likely = host.substr(0, host.size() - kDoubled.size()) + ".svc.cluster.local";
-      reader.report(Code::doubled_cluster_domain, value, {},
-                    "the host " + shown(host) + " names no service: it has 'cluster' twice", "write " + shown(likely));
-    }
-  }
-}
-
 void name_object(ObjectReader& reader, const std::string& kind) {
   auto metadata = reader.root().find("metadata");
   if (metadata == reader.root().end() || !metadata->is_object()) return reader.set_name(kind);
@@ -95,6 +75,26 @@ void name_object(ObjectReader& reader, const std::string& kind) {
 
 }  // namespace
 
+void check_hosts(ObjectReader& reader, const json& node) {
+  constexpr std::string_view kDoubled = ".svc.cluster.cluster.local";
+  for (const auto& [key, value] : node.items()) {
+    if (value.is_structured()) {
+      check_hosts(reader, value);
+    } else if (key == "host" && value.is_string() && value.get_ref<const std::string&>().ends_with(kDoubled)) {
+      const auto& host = value.get_ref<const std::string&>();
+      std::string likely = host.substr(0, host.size() - kDoubled.size()) + ".svc.cluster.local";
+      reader.report(Code::doubled_cluster_domain, value, {},
+                    "the host " + shown(host) + " names no service: it has 'cluster' twice", "write " + shown(likely));
+    }
+  }
+}
+
+void report_misspelt_group(ObjectReader& reader) {
+  reader.report(Code::misspelt_api_group, reader.root(), "apiVersion",
+                "there is no API group networking.io; taken for networking.istio.io",
+                "write apiVersion: networking.istio.io/v1");
+}
+
 void review_other_kind(ObjectReader& reader, std::string_view group, const std::string& kind) {
   bool slip = group == kSlip;
   auto known = std::find_if(kOtherKinds.begin(), kOtherKinds.end(), [&](const OtherKind& other) {
@@ -103,11 +103,7 @@ void review_other_kind(ObjectReader& reader, std::string_view group, const std::
   if (known == kOtherKinds.end()) return;
   name_object(reader, kind);
   const json& root = reader.root();
-  if (slip) {
-    reader.report(Code::misspelt_api_group, root, "apiVersion",
-                  "there is no API group networking.io; taken for networking.istio.io",
-                  "write apiVersion: networking.istio.io/v1");
-  }
+  if (slip) report_misspelt_group(reader);
   std::string consequence(known->consequence);
   switch (known->treatment) {
     case Treatment::not_applied_yet:

@@ -34,8 +34,11 @@ class Build {
   std::shared_ptr<const config::Snapshot> run() {
     snapshot_->revision = previous_ ? previous_->revision + 1 : 1;
     snapshot_->findings = store_.findings();
-    add_services();
+    const IstioRules rules(store_, settings_, previous_, snapshot_->findings);
+    snapshot_->virtual_services = rules.virtual_services();
+    add_services(rules);
     add_pods();
+    rules.check(*snapshot_, snapshot_->findings);
     std::sort(snapshot_->findings.begin(), snapshot_->findings.end(), [](const auto& a, const auto& b) {
       return std::tie(a.file, a.line, a.object, a.code, a.message) <
              std::tie(b.file, b.line, b.object, b.code, b.message);
@@ -44,7 +47,12 @@ class Build {
   }
 
  private:
-  void add_services() {
+  void add_services(const IstioRules& rules) {
+    std::unordered_map<base::IpAddress, const Labels*> labels_by_ip;  // for endpoints that name no pod
+    store_.for_each<Pod>([&](const Pod& pod) {
+      if (pod.host_network) return;
+      for (const base::IpAddress& ip : pod.ips) labels_by_ip.emplace(ip, &pod.metadata.labels);
+    });
     std::map<ServiceName, Slices> slices;
     store_.for_each<EndpointSlice>([&](const EndpointSlice& slice) {
       slices[{slice.metadata.namespace_name, slice.service}].push_back(&slice);
@@ -52,8 +60,18 @@ class Build {
     store_.for_each<Service>([&](const Service& service) {
       auto own = slices.extract({service.metadata.namespace_name, service.metadata.name});
       auto before = find_previous(previous_ ? &previous_->services : nullptr, service.metadata);
-      auto result = translate_service(service, own ? own.mapped() : Slices(), settings_, before, snapshot_->findings);
+      const auto labels_of = [&](const config::Endpoint& endpoint) -> const Labels* {
+        if (!endpoint.pod.empty()) {
+          const Object* pod = store_.find({Kind::pod, service.metadata.namespace_name, endpoint.pod});
+          if (pod) return &metadata_of(*pod).labels;
+        }
+        const auto at = labels_by_ip.find(endpoint.address.ip);
+        return at == labels_by_ip.end() ? nullptr : at->second;
+      };
+      auto result = translate_service(service, own ? own.mapped() : Slices(), settings_, rules, labels_of, before,
+                                      snapshot_->findings);
       add_addresses(service, result);
+      snapshot_->by_host.emplace(result->fqdn, result);
       snapshot_->services.push_back(std::move(result));
     });
     for (const auto& [name, unused] : slices) {

@@ -11,6 +11,7 @@
 
 #include "kubernetes/findings.h"
 #include "kubernetes/translate.h"
+#include "kubernetes/translate_istio.h"
 
 namespace weir::kubernetes {
 
@@ -22,9 +23,13 @@ using Slices = std::vector<const EndpointSlice*>;
 std::vector<config::Endpoint> choose_endpoints(const Service& service, const ServicePort& port, const Slices& slices,
                                                const ClusterSettings& settings);
 
+// The labels of the pod behind an endpoint of the service; null if that pod is not known.
+using LabelsOf = std::function<const Labels*(const config::Endpoint& endpoint)>;
+
 // A service with new clusters; what equals `previous` (which may be null) is shared with it.
 std::shared_ptr<const config::Service> translate_service(const Service& service, const Slices& slices,
-                                                         const ClusterSettings& settings,
+                                                         const ClusterSettings& settings, const IstioRules& rules,
+                                                         const LabelsOf& labels_of,
                                                          const std::shared_ptr<const config::Service>& previous,
                                                          std::vector<config::Finding>& findings);
 

@@ -118,13 +118,52 @@ config::LoadBalancing load_balancing(const Service& service, std::vector<config:
   return config::LoadBalancing::least_request;
 }
 
-std::shared_ptr<const config::Cluster> shared_cluster(config::Cluster cluster, const config::Service* previous) {
-  if (previous) {
-    for (const config::ServicePort& port : previous->ports) {
-      if (port.cluster && *port.cluster == cluster) return port.cluster;
-    }
+// The clusters of one service, each of them the previous version's if it is equal.
+class Clusters {
+ public:
+  explicit Clusters(const config::Service* previous) {
+    if (!previous) return;
+    for (const config::ServicePort& port : previous->ports)
+      port.for_each_cluster([this](const auto& cluster) { before_.push_back(cluster); });
   }
-  return std::make_shared<const config::Cluster>(std::move(cluster));
+  std::shared_ptr<const config::Cluster> shared(config::Cluster cluster) const {
+    for (const auto& known : before_)
+      if (*known == cluster) return known;
+    return std::make_shared<const config::Cluster>(std::move(cluster));
+  }
+
+ private:
+  std::vector<std::shared_ptr<const config::Cluster>> before_;
+};
+
+config::Cluster with_policy(config::Cluster cluster, const config::TrafficPolicy& policy) {
+  cluster.load_balancing = policy.load_balancing.value_or(cluster.load_balancing);
+  cluster.connection_pool = policy.connection_pool.value_or(config::ConnectionPool());
+  cluster.outlier_detection = policy.outlier_detection;
+  cluster.retry_budget = policy.retry_budget;
+  cluster.tls_wanted = policy.tls.value_or(config::UpstreamTls::disable) != config::UpstreamTls::disable;
+  return cluster;
+}
+
+void name(config::Cluster& cluster) {
+  cluster.name = "outbound|" + std::to_string(cluster.port) + "|" + cluster.subset + "|" + cluster.host;
+}
+
+config::ClusterView make_view(const config::ServicePolicy& policy, const config::Cluster& plain,
+                              const LabelsOf& labels_of, const Clusters& clusters) {
+  const config::TrafficPolicy whole = policy.policy.of_port(plain.port);
+  config::ClusterView view{policy.scope, clusters.shared(with_policy(plain, whole)), {}};
+  for (const config::Subset& subset : policy.subsets) {
+    config::Cluster part = with_policy(plain, config::merged(whole, subset.policy.of_port(plain.port)));
+    part.subset = subset.name;
+    name(part);
+    std::erase_if(part.endpoints, [&](const Endpoint& endpoint) {
+      const Labels* labels = labels_of(endpoint);
+      return !labels || !config::includes(*labels, subset.labels);
+    });
+    view.subsets.emplace(subset.name, clusters.shared(std::move(part)));
+  }
+  return view;
 }
 
 }  // namespace
@@ -162,7 +201,8 @@ std::vector<Endpoint> choose_endpoints(const Service& service, const ServicePort
 }
 
 std::shared_ptr<const config::Service> translate_service(const Service& service, const Slices& slices,
-                                                         const ClusterSettings& settings,
+                                                         const ClusterSettings& settings, const IstioRules& rules,
+                                                         const LabelsOf& labels_of,
                                                          const std::shared_ptr<const config::Service>& previous,
                                                          std::vector<config::Finding>& findings) {
   config::Service result;
@@ -173,7 +213,10 @@ std::shared_ptr<const config::Service> translate_service(const Service& service,
   result.labels = service.metadata.labels;
   result.annotations = service.metadata.annotations;
   report_settings(service, slices, settings, findings);
+  result.virtual_services = rules.routes_of(result.fqdn);
+  const std::vector<config::ServicePolicy> policies = rules.policies_of(result.fqdn, result.namespace_name);
   const config::LoadBalancing balancing = load_balancing(service, findings);
+  const Clusters clusters(previous.get());
   for (const ServicePort& port : service.ports) {
     config::ProtocolChoice choice = config::choose_protocol({port.protocol, port.app_protocol, port.name, port.port});
     config::ServicePort& entry = result.ports.emplace_back();
@@ -184,10 +227,14 @@ std::shared_ptr<const config::Service> translate_service(const Service& service,
     entry.mode_reason = std::move(choice.reason);
     entry.divert_undeclared = settings.divert_undeclared;
     config::Cluster cluster;
-    cluster.name = "outbound|" + std::to_string(port.port) + "||" + result.fqdn;
+    cluster.host = result.fqdn;
+    cluster.port = port.port;
+    name(cluster);
     cluster.load_balancing = balancing;
     cluster.endpoints = choose_endpoints(service, port, slices, settings);
-    entry.cluster = shared_cluster(std::move(cluster), previous.get());
+    for (const config::ServicePolicy& policy : policies)
+      entry.views.push_back(make_view(policy, cluster, labels_of, clusters));
+    entry.cluster = clusters.shared(std::move(cluster));
     report_port(service, port, entry, slices, findings);
   }
   if (previous && *previous == result) return previous;

@@ -6,6 +6,8 @@
 #include "grpc/timeout.h"
 #include "proxy/downstream.h"
 #include "proxy/worker.h"
+#include "routing/route.h"
+#include "routing/transform.h"
 
 namespace weir::proxy {
 namespace {
@@ -48,6 +50,9 @@ void Exchange::begin(Downstream& downstream, http::Stream& stream) {
   attempt_sent_ = given_back_ = 0;
   service_ = nullptr;
   port_ = nullptr;
+  rule_ = nullptr;
+  destination_ = nullptr;
+  cluster_ = nullptr;
   pool_ = nullptr;
   endpoint_ = nullptr;
   tried_count_ = 0;
@@ -69,13 +74,8 @@ void Exchange::on_request(http::Headers& headers, bool end_stream) {
   record_.started = worker_.reactor().now();
   record_.grpc = is_grpc(request_);
   record_.details = "via_upstream";
-  if (const auto timeout = request_.find("grpc-timeout")) {
-    if (const auto parsed = grpc::parse_timeout(*timeout)) {
-      timeout_ = std::min(*parsed, kLongestTimeout);
-      worker_.reactor().timers().schedule(deadline_, record_.started + *timeout_);
-    }
-  }
-
+  if (const auto timeout = request_.find("grpc-timeout"))
+    if (const auto parsed = grpc::parse_timeout(*timeout)) timeout_ = std::min(*parsed, kLongestTimeout);
   account();
   const config::Snapshot& snapshot = snapshot_->snapshot();
   const auto found = snapshot.by_vip.find(downstream_->dialled().address);
@@ -84,12 +84,51 @@ void Exchange::on_request(http::Headers& headers, bool end_stream) {
     port_ = service_->find_port(downstream_->dialled().address.port);
   }
   if (!admitted_) return reply(local_reply(Flag::OM, "overload", "weir: the pod has too many RPCs under way"));
-  if (!port_ || !port_->cluster) return reply(local_reply(Flag::NC, "cluster_not_found", "weir: the service is gone"));
-  pool_ = &downstream_->source().pool(downstream_->dialled().address, port_->cluster);
+  if (!port_) return reply(local_reply(Flag::NC, "cluster_not_found", "weir: the service is gone"));
+  route_request();
+}
+
+// 2. Its route: which cluster, and what the rule changes.
+void Exchange::route_request() {
+  using Outcome = routing::Route::Outcome;
+  const config::Pod& pod = downstream_->source().pod();
+  const routing::Request request{request_, downstream_->dialled().address.port, pod.labels, pod.namespace_name};
+  const routing::Route route = routing::route(snapshot_->snapshot(), *service_, *port_, request, worker_.random());
+  rule_ = route.rule;
+  destination_ = route.destination;
+  if (rule_ && rule_->timeout && (!timeout_ || *rule_->timeout < *timeout_)) {
+    if (timeout_) request_.set("grpc-timeout", grpc::TimeoutText(*rule_->timeout).view());
+    timeout_ = std::min(*rule_->timeout, kLongestTimeout);
+  }
+  start_deadline();
+  switch (route.outcome) {
+    case Outcome::no_route:
+      return reply(local_reply(Flag::NR, "route_not_found", "weir: no rule of the VirtualService matches"));
+    case Outcome::no_cluster:
+      return reply(local_reply(Flag::NC, "cluster_not_found", "weir: the route leads to no Service or subset"));
+    case Outcome::direct_response:
+      return reply(direct_reply(rule_->direct_response->status, rule_->direct_response->body));
+    case Outcome::cluster:
+      break;
+  }
+  cluster_ = route.cluster->get();
+  if (cluster_->tls_wanted)
+    return reply(local_reply(Flag::UF, "upstream_tls_not_available",
+                             "weir: the DestinationRule asks for TLS to the endpoints, which weir does not have"));
+  if (rule_) {
+    routing::apply(destination_->headers.request, request_);
+    routing::apply(rule_->headers.request, request_);
+    if (rule_->rewrite) routing::rewrite(*rule_->rewrite, route.match, request_);
+  }
+  pool_ = &downstream_->source().pool(*route.cluster);
   try_endpoint();
 }
 
-// 2. An endpoint, and a stream to it.
+void Exchange::start_deadline() {
+  if (timeout_) worker_.reactor().timers().schedule(deadline_, record_.started + *timeout_);
+}
+
+// 3. An endpoint, and a stream to it.
 void Exchange::try_endpoint() {
   EndpointPool* picked =
       tried_count_ < tried_.size() ? pool_->pick({tried_.data(), tried_count_}, worker_.reactor().now()) : nullptr;
@@ -106,7 +145,7 @@ void Exchange::try_endpoint() {
   ++record_.attempts;
   tried_[tried_count_++] = picked;
   if (Upstream* upstream = picked->ready()) return send_request(*upstream);
-  picked->wait_for(*this, pool_->cluster()->connect_timeout);
+  picked->wait_for(*this, cluster_->connection_pool.connect_timeout);
 }
 
 void Exchange::on_ready(Upstream& upstream) { send_request(upstream); }
@@ -119,7 +158,7 @@ void Exchange::on_failed(const ConnectFailure& failure) {
   try_endpoint();
 }
 
-// 3. The request goes out: its head, and what has come of its body.
+// 4. The request goes out: its head, and what has come of its body.
 void Exchange::send_request(Upstream& upstream) {
   up_ = upstream.connection().open(from_upstream_);
   record_.upstream_local = upstream.local_address();
@@ -127,7 +166,7 @@ void Exchange::send_request(Upstream& upstream) {
   attempt_sent_ = 0;
   // Within the turn in which the request came, its grpc-timeout is still true as it stands.
   if (const base::Duration spent = worker_.reactor().now() - record_.started;
-      timeout_ && spent > base::Duration::zero())
+      timeout_ && spent > base::Duration::zero() && request_.find("grpc-timeout"))
     request_.set("grpc-timeout", grpc::TimeoutText(std::max(*timeout_ - spent, base::Duration(1))).view());
   const bool body = !kept_.empty() || has_request_trailers_ || !request_ended_;
   up_->send_headers(request_, !body);
@@ -188,7 +227,7 @@ void Exchange::on_request_trailers(http::Headers& trailers) {
   account();
 }
 
-// 4. The response comes back. Once its head is on the way nothing can be tried again.
+// 5. The response comes back. Once its head is on the way nothing can be tried again.
 void Exchange::on_response(http::Headers& headers, bool end_stream) {
   const int status = parse_number(headers.get(":status"), 0);
   if (status >= 100 && status < 200) return down_->send_headers(headers, false);
@@ -198,6 +237,10 @@ void Exchange::on_response(http::Headers& headers, bool end_stream) {
   record_.response_code = status;
   record_.upstream_headers = worker_.reactor().now();
   if (end_stream) note_status(headers);
+  if (rule_) {
+    routing::apply(destination_->headers.response, headers);
+    routing::apply(rule_->headers.response, headers);
+  }
   down_->send_headers(headers, end_stream);
   if (end_stream) return response_complete();
   account();
@@ -241,7 +284,7 @@ void Exchange::response_complete() {
   account();
 }
 
-// 5. What can go wrong.
+// 6. What can go wrong.
 void Exchange::on_downstream_reset(const http::Reset& reset) {
   down_ = nullptr;
   if (worker_.shedding()) {
@@ -294,7 +337,7 @@ void Exchange::reply(const LocalReply& local_reply) {
   stop_waiting();
   deadline_.cancel();
   drop_attempt(http::kCancel);
-  record_.flags.set(local_reply.flag);
+  if (local_reply.flag) record_.flags.set(*local_reply.flag);
   record_.details = local_reply.details;
   response_ended_ = true;
   if (record_.grpc) {
@@ -352,7 +395,7 @@ void Exchange::leave_endpoint() {
   endpoint_ = nullptr;
 }
 
-// 6. The one exit: what happened is recorded, everything is given back.
+// 7. The one exit: what happened is recorded, everything is given back.
 void Exchange::finish() {
   stop_waiting();
   deadline_.cancel();
@@ -362,7 +405,8 @@ void Exchange::finish() {
 
   record_.ended = worker_.reactor().now();
   record_.method = request_.get(":method");
-  record_.path = request_.get(":path");
+  record_.path = rule_ && rule_->rewrite && rule_->rewrite->uri && cluster_ ? request_.get("x-envoy-original-path")
+                                                                            : request_.get(":path");
   record_.authority = request_.get(":authority");
   record_.user_agent = request_.get("user-agent");
   record_.request_id = request_.get("x-request-id");
@@ -372,7 +416,7 @@ void Exchange::finish() {
   record_.response_messages = response_messages_.complete();
   record_.source = &downstream_->source().pod();
   record_.service = service_;
-  record_.cluster = port_ ? port_->cluster.get() : nullptr;
+  record_.cluster = cluster_;
   record_.downstream_local = downstream_->dialled().address;
   record_.downstream_remote = downstream_->dialled().client;
   worker_.recorder().record(record_);

@@ -58,6 +58,8 @@ class Exchange final : public Slabbed, private Waiter {
 
   // In the order in which they happen.
   void on_request(http::Headers& headers, bool end_stream);
+  void route_request();
+  void start_deadline();
   void try_endpoint();
   void on_ready(Upstream& upstream) override;
   void on_failed(const ConnectFailure& failure) override;
@@ -114,6 +116,9 @@ class Exchange final : public Slabbed, private Waiter {
 
   const config::Service* service_ = nullptr;
   const config::ServicePort* port_ = nullptr;
+  const config::RouteRule* rule_ = nullptr;                // null: no VirtualService governs the service
+  const config::RouteDestination* destination_ = nullptr;  // of rule_
+  const config::Cluster* cluster_ = nullptr;
   ClusterPool* pool_ = nullptr;
   EndpointPool* endpoint_ = nullptr;  // of the current attempt; counted among its active requests
   std::array<const clusters::EndpointState*, 8> tried_{};
@@ -125,7 +130,7 @@ class Exchange final : public Slabbed, private Waiter {
   bool active_ = false;    // between begin() and finish()
   bool response_started_ = false;
   bool response_ended_ = false;
-  std::optional<base::Duration> timeout_;  // grpc-timeout
+  std::optional<base::Duration> timeout_;  // the client's grpc-timeout, capped by the rule's
   io::MemberTimer<Exchange, &Exchange::deadline_passed> deadline_{*this};
 
   grpc::MessageCounter request_messages_, response_messages_;

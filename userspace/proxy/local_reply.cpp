@@ -52,6 +52,10 @@ LocalReply local_reply(Flag flag, std::string_view details, std::string_view mes
   return LocalReply{flag, http_status, grpc_status, details, message};
 }
 
+LocalReply direct_reply(int http_status, std::string_view body) {
+  return LocalReply{std::nullopt, http_status, grpc::status_of_http(http_status), "direct_response", body};
+}
+
 void make_trailers_only(const LocalReply& reply, http::Headers& out) {
   out.clear();
   out.add(":status", "200");

@@ -2,6 +2,7 @@
 // becomes an HTTP status and a gRPC status (semantics.md, "Local replies").
 #pragma once
 
+#include <optional>
 #include <string_view>
 
 #include "grpc/status.h"
@@ -11,7 +12,7 @@
 namespace weir::proxy {
 
 struct LocalReply {
-  telemetry::Flag flag;
+  std::optional<telemetry::Flag> flag;  // none: the configuration asked for the reply
   int http_status;
   grpc::Status grpc_status;
   std::string_view details;  // RESPONSE_CODE_DETAILS in the access log
@@ -20,6 +21,9 @@ struct LocalReply {
 
 // The statuses that go with `flag`.
 LocalReply local_reply(telemetry::Flag flag, std::string_view details, std::string_view message);
+
+// VirtualService directResponse; a gRPC client is told by the status that stands for `http_status`.
+LocalReply direct_reply(int http_status, std::string_view body);
 
 // A whole gRPC response in one header section (Trailers-Only).
 void make_trailers_only(const LocalReply& reply, http::Headers& out);

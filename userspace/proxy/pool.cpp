@@ -110,9 +110,8 @@ void EndpointPool::retire() {
   for (Upstream* upstream : std::vector<Upstream*>(connections_)) upstream->retire();
 }
 
-ClusterPool::ClusterPool(Worker& worker, Source& source, base::SocketAddress vip,
-                         std::shared_ptr<const config::Cluster> cluster)
-    : worker_(worker), source_(source), vip_(vip), balancer_(worker.random_seed()) {
+ClusterPool::ClusterPool(Worker& worker, Source& source, std::shared_ptr<const config::Cluster> cluster)
+    : worker_(worker), source_(source), balancer_(worker.random_seed()) {
   update(std::move(cluster));
 }
 

@@ -85,12 +85,11 @@ class EndpointPool final : public clusters::EndpointState {
 // One source's view of one cluster.
 class ClusterPool {
  public:
-  ClusterPool(Worker& worker, Source& source, base::SocketAddress vip, std::shared_ptr<const config::Cluster> cluster);
+  ClusterPool(Worker& worker, Source& source, std::shared_ptr<const config::Cluster> cluster);
 
   // Takes over a newer version: endpoints that stay keep their connections and counts.
   void update(std::shared_ptr<const config::Cluster> cluster);
   const std::shared_ptr<const config::Cluster>& cluster() const { return cluster_; }
-  const base::SocketAddress& vip() const { return vip_; }
   // The cluster is gone: all its endpoints have left.
   void retire();
   EndpointPool* pick(std::span<const clusters::EndpointState* const> tried, base::Instant now);
@@ -100,7 +99,6 @@ class ClusterPool {
  private:
   Worker& worker_;
   Source& source_;
-  base::SocketAddress vip_;  // under which the cluster is found in a newer Snapshot
   std::shared_ptr<const config::Cluster> cluster_;
   clusters::Balancer balancer_;
   std::vector<std::unique_ptr<EndpointPool>> endpoints_;

@@ -25,10 +25,10 @@ base::Result<std::unique_ptr<io::Socket>> Source::upstream_socket(const base::So
   return std::make_unique<io::Socket>(worker_.reactor(), std::move(*fd));
 }
 
-ClusterPool& Source::pool(const base::SocketAddress& vip, const std::shared_ptr<const config::Cluster>& cluster) {
+ClusterPool& Source::pool(const std::shared_ptr<const config::Cluster>& cluster) {
   auto& pool = pools_[cluster->name];
   if (!pool)
-    pool = std::make_unique<ClusterPool>(worker_, *this, vip, cluster);
+    pool = std::make_unique<ClusterPool>(worker_, *this, cluster);
   else
     pool->update(cluster);
   return *pool;
@@ -36,11 +36,13 @@ ClusterPool& Source::pool(const base::SocketAddress& vip, const std::shared_ptr<
 
 void Source::snapshot_changed(const config::Snapshot& snapshot) {
   for (auto& [name, pool] : pools_) {
-    const auto service = snapshot.by_vip.find(pool->vip());
+    const config::Cluster& known = *pool->cluster();
+    const auto service = snapshot.by_host.find(known.host);
     const config::ServicePort* port =
-        service != snapshot.by_vip.end() ? service->second->find_port(pool->vip().port) : nullptr;
-    if (port && port->cluster && port->cluster->name == name)
-      pool->update(port->cluster);
+        service != snapshot.by_host.end() ? service->second->find_port(known.port) : nullptr;
+    const auto* cluster = port ? port->cluster_for(known.subset, pod().namespace_name, pod().labels) : nullptr;
+    if (cluster && *cluster)
+      pool->update(*cluster);
     else
       pool->retire();
   }

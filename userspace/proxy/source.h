@@ -40,8 +40,8 @@ class Source : public http2::Hook<InTurn> {
 
   // A socket in the pod's namespace that the BPF programs leave alone.
   base::Result<std::unique_ptr<io::Socket>> upstream_socket(const base::SocketAddress& to);
-  // The pool of `cluster`, which is what `vip` stands for. Stays valid as long as the Source.
-  ClusterPool& pool(const base::SocketAddress& vip, const std::shared_ptr<const config::Cluster>& cluster);
+  // The pool of `cluster`. Stays valid as long as the Source.
+  ClusterPool& pool(const std::shared_ptr<const config::Cluster>& cluster);
 
   void snapshot_changed(const config::Snapshot& snapshot);
   // Accepts what is queued, then closes the listeners; connections go on.

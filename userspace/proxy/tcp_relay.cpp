@@ -36,7 +36,9 @@ void TcpRelay::start() {
     service_ = found->second;
     worker().recorder().opened(source().pod(), *service_);
     const config::ServicePort* port = service_->find_port(dialled_.address.port);
-    if (port && port->cluster) pool_ = &source().pool(dialled_.address, port->cluster);
+    const config::Pod& pod = source().pod();
+    const auto* cluster = port ? port->cluster_for({}, pod.namespace_name, pod.labels) : nullptr;
+    if (cluster && *cluster) pool_ = &source().pool(*cluster);
   }
   connect();
 }
@@ -57,7 +59,7 @@ void TcpRelay::connect() {
     endpoint_record_ = endpoint->endpoint;
     tried_.push_back(endpoint);
     to = endpoint->endpoint.address;
-    timeout = pool_->cluster()->connect_timeout;
+    timeout = pool_->cluster()->connection_pool.connect_timeout;
   }
   auto socket = source().upstream_socket(to);
   if (!socket) {

@@ -238,6 +238,13 @@ SnapshotUse& Worker::use_snapshot() {
 
 uint64_t Worker::random_seed() { return seed_ += 0x9E3779B97F4A7C15ull; }
 
+uint64_t Worker::random() {  // splitmix64
+  uint64_t bits = random_seed();
+  bits = (bits ^ (bits >> 30)) * 0xBF58476D1CE4E5B9ull;
+  bits = (bits ^ (bits >> 27)) * 0x94D049BB133111EBull;
+  return bits ^ (bits >> 31);
+}
+
 void Worker::accepted(Source& source, base::Fd socket) {
   if (!source.may_connect()) return refuse(socket);
   const auto destination = options_.original_destination(socket.get());

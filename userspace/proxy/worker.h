@@ -97,6 +97,7 @@ class Worker {
   // the WINDOW_UPDATE could not be received.
   bool buffers_scarce() const { return reactor_->buffers().held() > options_.reactor.max_receive_buffers / 2; }
   uint64_t random_seed();
+  uint64_t random();
   // What a source may do in this turn: little, if others had something to do lately.
   int64_t quantum(const Source& source);
   // A source has work left: it goes on at the end of the turn.

@@ -88,14 +88,16 @@ std::vector<Sample> Metrics::imbalance(const Totals& totals, base::Instant now) 
   if (const auto snapshot = snapshot_ ? snapshot_() : nullptr) {
     for (const auto& service : snapshot->services) {
       for (const auto& port : service->ports) {
-        const auto found = port.cluster ? clusters.find(port.cluster->name) : clusters.end();
-        if (found == clusters.end()) continue;
-        std::map<base::SocketAddress, uint64_t> current;
-        for (const auto& endpoint : port.cluster->endpoints) current[endpoint.address] = 0;
-        for (auto& [address, rpcs] : current) {
-          if (const auto n = found->second.rpcs.find(address); n != found->second.rpcs.end()) rpcs = n->second;
-        }
-        found->second.rpcs = std::move(current);
+        port.for_each_cluster([&](const std::shared_ptr<const config::Cluster>& cluster) {
+          const auto found = clusters.find(cluster->name);
+          if (found == clusters.end()) return;
+          std::map<base::SocketAddress, uint64_t> current;
+          for (const auto& endpoint : cluster->endpoints) current[endpoint.address] = 0;
+          for (auto& [address, rpcs] : current) {
+            if (const auto n = found->second.rpcs.find(address); n != found->second.rpcs.end()) rpcs = n->second;
+          }
+          found->second.rpcs = std::move(current);
+        });
       }
     }
   }

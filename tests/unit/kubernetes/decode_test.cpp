@@ -264,10 +264,6 @@ TEST(Decode, TellsAboutKindsOfTheMesh) {
     const char* message;
   };
   const Case kCases[] = {
-      {"apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: v}\n", "WEIR0201",
-       config::Severity::warning, "equal shares"},
-      {"apiVersion: networking.istio.io/v1beta1\nkind: DestinationRule\nmetadata: {name: v}\n", "WEIR0201",
-       config::Severity::warning, "least request"},
       {"apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: v}\n", "WEIR0201",
        config::Severity::warning, "nothing listens"},
       {"apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: v}\n", "WEIR0202",

@@ -24,11 +24,11 @@ TEST(Mission, EveryFileLoads) {
       {"service-http2.yaml", 1, ""},
       {"service-generic.yaml", 1, ""},
       {"service-table.yaml", 3, ""},
-      {"virtualservice-canary.yaml", 0, "WEIR0201"},
-      {"virtualservice-ingress.yaml", 0, "WEIR0201"},
-      {"virtualservice-retries.yaml", 0, "WEIR0201 WEIR0205"},
-      {"destinationrule-subsets.yaml", 0, "WEIR0201"},
-      {"destinationrule-pool.yaml", 0, "WEIR0201 WEIR0204"},
+      {"virtualservice-canary.yaml", 1, ""},
+      {"virtualservice-ingress.yaml", 1, ""},
+      {"virtualservice-retries.yaml", 1, "WEIR0205 WEIR0501"},
+      {"destinationrule-subsets.yaml", 1, ""},
+      {"destinationrule-pool.yaml", 1, "WEIR0204 WEIR0502 WEIR0502 WEIR0502"},
       {"gateway.yaml", 0, "WEIR0201"},
   };
   for (const Case& c : kCases) {
@@ -44,13 +44,14 @@ TEST(Mission, EveryFileLoads) {
 
 TEST(Mission, TheSlipsAreReportedWithTheirFix) {
   SourceContents pool = read_manifest(mission("destinationrule-pool.yaml"), "pool.yaml");
-  ASSERT_EQ(pool.findings.size(), 2u);
-  EXPECT_EQ(pool.findings[0].code, "WEIR0204");
-  EXPECT_EQ(pool.findings[0].severity, config::Severity::warning);
-  EXPECT_EQ(pool.findings[0].file, "pool.yaml");
-  EXPECT_EQ(pool.findings[0].line, 1);
-  EXPECT_EQ(pool.findings[0].object, "DestinationRule default/http2-connection-pool");
-  EXPECT_THAT(pool.findings[0].fix, HasSubstr("networking.istio.io/v1"));
+  ASSERT_EQ(pool.findings.size(), 4u);
+  const config::Finding& group = pool.findings.back();
+  EXPECT_EQ(group.code, "WEIR0204");
+  EXPECT_EQ(group.severity, config::Severity::warning);
+  EXPECT_EQ(group.file, "pool.yaml");
+  EXPECT_EQ(group.line, 1);
+  EXPECT_EQ(group.object, "DestinationRule default/http2-connection-pool");
+  EXPECT_THAT(group.fix, HasSubstr("networking.istio.io/v1"));
 
   SourceContents retries = read_manifest(mission("virtualservice-retries.yaml"), "retries.yaml");
   ASSERT_EQ(retries.findings.size(), 2u);

@@ -192,14 +192,14 @@ TEST_F(FailureTest, BackendThatClosesAtOnceIsUnavailableWithFlagUF) {
 }
 
 TEST_F(FailureTest, BackendThatSaysNothingIsUnavailableAfterTheConnectTimeout) {
-  cluster.connect_timeout = 100ms;
+  cluster.connection_pool.connect_timeout = 100ms;
   backend<RawBackend>();
   start();
   expect_unavailable(client().unary(), "UF", "connect timeout");
 }
 
 TEST_F(FailureTest, BackendThatAllowsNoStreamIsUnavailableAfterTheConnectTimeout) {
-  cluster.connect_timeout = 100ms;
+  cluster.connection_pool.connect_timeout = 100ms;
   http2::Limits none;
   none.max_concurrent_streams = 0;
   auto& closed = backend(echo, none);

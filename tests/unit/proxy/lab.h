@@ -39,6 +39,8 @@ class Lab : public ::testing::Test {
     options.mark_upstream = [](int) -> base::Result<void> { return {}; };
     options.original_destination = [this](int) { return std::optional(vip); };
     cluster.name = "outbound|80||echo.default.svc.cluster.local";
+    cluster.host = "echo.default.svc.cluster.local";
+    cluster.port = vip.port;
   }
 
   void TearDown() override {
@@ -114,8 +116,10 @@ class Lab : public ::testing::Test {
     std::sort(shared->endpoints.begin(), shared->endpoints.end(),
               [](const auto& a, const auto& b) { return a.address < b.address; });
     service->ports.push_back(
-        {"grpc", vip.port, config::Protocol::grpc, config::Mode::l7, "port name grpc", std::move(shared)});
+        {"grpc", vip.port, config::Protocol::grpc, config::Mode::l7, "port name grpc", std::move(shared), views});
+    service->virtual_services = virtual_services;
     made->services.push_back(service);
+    made->by_host[service->fqdn] = service;
     made->by_vip[vip] = service;
     return made;
   }
@@ -256,6 +260,8 @@ class Lab : public ::testing::Test {
   const base::SocketAddress vip{*base::IpAddress::parse("10.96.0.10"), 80};
   WorkerOptions options;
   config::Cluster cluster;
+  std::vector<std::shared_ptr<const config::VirtualService>> virtual_services;
+  std::vector<config::ClusterView> views;
   bool service_exists = true;
   base::SocketAddress listener_address;
 

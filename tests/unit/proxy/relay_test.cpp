@@ -290,7 +290,7 @@ TEST_F(RelayTest, BytesThatArriveWithTheConnectFollowTheFirstOnes) {
 
 TEST_F(RelayTest, RelayThatLooksForAnEndpointDoesNotUndoAChangeOfTheConfiguration) {
   FullListener full;  // the relay's connect stays under way
-  cluster.connect_timeout = 200ms;
+  cluster.connection_pool.connect_timeout = 200ms;
   add_endpoint(full.address());
   start();
   Peer& relayed = raw_client();

@@ -57,7 +57,7 @@ struct Mesh {
     service.fqdn = "greeter.shop.svc.cluster.local";
     service.vips = {*base::IpAddress::parse("10.96.0.10")};
     service.labels = {{"app", "greeter"}};
-    service.ports.push_back({"grpc", 50051, config::Protocol::grpc, config::Mode::l7, "port name grpc", cluster});
+    service.ports.push_back({"grpc", 50051, config::Protocol::grpc, config::Mode::l7, "port name grpc", cluster, {}});
   }
 
   Rpc rpc(size_t endpoint = 0) const {

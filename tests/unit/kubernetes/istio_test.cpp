@@ -1,0 +1,399 @@
+// VirtualServices and DestinationRules: what is read, what is refused, and which of them govern a Service.
+#include <gtest/gtest.h>
+
+#include "kubernetes/translate_istio.h"
+#include "manifests.h"
+
+namespace weir::kubernetes {
+namespace {
+
+using namespace std::chrono_literals;
+using config::RetryOn;
+using config::StringMatch;
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+std::string virtual_service(const std::string& spec, const std::string& metadata = "name: v",
+                            const std::string& version = "v1") {
+  return "apiVersion: networking.istio.io/" + version + "\nkind: VirtualService\nmetadata: {" + metadata +
+         "}\nspec:\n" + spec;
+}
+std::string destination_rule(const std::string& spec, const std::string& metadata = "name: d") {
+  return "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {" + metadata + "}\nspec:\n" + spec;
+}
+template <class T>
+const T& only(const SourceContents& contents) {
+  EXPECT_EQ(contents.objects.size(), 1u) << testing::PrintToString(contents);
+  return std::get<T>(contents.objects.at(0));
+}
+
+TEST(VirtualServiceDecode, ReadsEveryPartOfARule) {
+  const SourceContents contents = read_manifest(virtual_service(R"(
+  hosts: [greeter, other.example.com]
+  exportTo: [., shop]
+  http:
+  - name: all
+    match:
+    - name: m
+      uri: {prefix: /pkg.Greeter/}
+      ignoreUriCase: true
+      method: {exact: POST}
+      scheme: {exact: http}
+      authority: {regex: "greeter.*"}
+      headers: {X-User: {exact: ann}, x-any: {}}
+      withoutHeaders: {x-no: {prefix: a}}
+      queryParams: {lang: {exact: de}}
+      port: 80
+      sourceLabels: {app: web}
+      sourceNamespace: shop
+    - uri: {exact: /b}
+    route:
+    - destination: {host: greeter, subset: v1, port: {number: 80}}
+      weight: 90
+      headers: {request: {set: {A: "1"}}, response: {remove: [B]}}
+    - destination: {host: greeter.bank.svc.cluster.local}
+      weight: 10
+    - destination: {host: never}
+      weight: 0
+    timeout: 5s
+    headers: {request: {add: {c: d}}}
+    rewrite: {uri: /new/, authority: other}
+  - directResponse: {status: 418, body: {string: tea}}
+)"),
+                                                "f.yaml");
+  EXPECT_EQ(codes(contents.findings), "");
+  const auto& service = only<VirtualService>(contents);
+  EXPECT_THAT(service.hosts, ElementsAre("greeter", "other.example.com"));
+  EXPECT_THAT(service.export_to, ElementsAre(".", "shop"));
+  ASSERT_EQ(service.http.size(), 2u);
+  const config::RouteRule& rule = service.http[0];
+  ASSERT_EQ(rule.matches.size(), 2u);
+  const config::RequestMatch& match = rule.matches[0];
+  StringMatch uri = StringMatch::prefix("/pkg.Greeter/");
+  uri.ignore_case();
+  EXPECT_EQ(match.uri, uri);
+  EXPECT_EQ(match.method, StringMatch::exact("POST"));
+  EXPECT_EQ(match.authority->to_string(), "regex \"greeter.*\"");
+  EXPECT_THAT(match.headers, ElementsAre(config::HeaderMatch{"x-user", StringMatch::exact("ann"), false},
+                                         config::HeaderMatch{"x-any", StringMatch(), false},
+                                         config::HeaderMatch{"x-no", StringMatch::prefix("a"), true}));
+  EXPECT_EQ(match.port, 80);
+  EXPECT_EQ(match.source_namespace, "shop");
+  EXPECT_EQ(match.source_labels.at("app"), "web");
+  ASSERT_EQ(rule.destinations.size(), 2u);  // a weight of 0 is never chosen
+  EXPECT_EQ(rule.destinations[0].subset, "v1");
+  EXPECT_EQ(rule.destinations[0].port, 80);
+  EXPECT_EQ(rule.destinations[0].weight, 90u);
+  EXPECT_EQ(rule.destinations[0].headers.request.set.at("a"), "1");
+  EXPECT_THAT(rule.destinations[0].headers.response.remove, ElementsAre("b"));
+  EXPECT_EQ(rule.timeout, 5s);
+  EXPECT_EQ(rule.headers.request.add.at("c"), "d");
+  EXPECT_EQ(rule.rewrite->uri, "/new/");
+  EXPECT_EQ(rule.rewrite->authority, "other");
+  EXPECT_EQ(service.http[1].direct_response->status, 418);
+  EXPECT_EQ(service.http[1].direct_response->body, "tea");
+}
+
+TEST(VirtualServiceDecode, RetriesAsIstioReadsThem) {
+  struct Case {
+    const char* retries;
+    uint32_t attempts;
+    std::vector<RetryOn> conditions;
+    const char* codes;
+  };
+  const std::vector<RetryOn> kDefault = {RetryOn::connect_failure, RetryOn::refused_stream, RetryOn::unavailable,
+                                         RetryOn::cancelled};
+  const Case kCases[] = {
+      {"", 2, kDefault, ""},
+      {"retries: {attempts: 0}", 0, kDefault, ""},
+      {"retries: {perTryTimeout: 2s}", 0, kDefault, ""},
+      {"retries: {attempts: 3}", 3, kDefault, "WEIR0501"},
+      {"retries: {attempts: 3, retryOn: \"unavailable, resource-exhausted,deadline-exceeded\"}",
+       3,
+       {RetryOn::unavailable, RetryOn::resource_exhausted, RetryOn::deadline_exceeded},
+       "WEIR0501"},
+      {"retries: {attempts: 1, retryOn: \"5xx,503,gateway-error,retriable-status-codes\"}",
+       1,
+       {RetryOn::http_5xx, RetryOn::gateway_error, RetryOn::retriable_status_codes},
+       "WEIR0501"},
+      {"retries: {attempts: 1, retryOn: \"unavailabel,99,reset\"}", 1, {RetryOn::reset}, "WEIR0501 WEIR0503 WEIR0503"},
+  };
+  for (const Case& c : kCases) {
+    const SourceContents contents =
+        read_manifest(virtual_service("  hosts: [a]\n  http:\n  - route: [{destination: {host: a}}]\n    " +
+                                      std::string(c.retries) + "\n"),
+                      "f.yaml");
+    EXPECT_EQ(codes(contents.findings), c.codes) << c.retries;
+    const config::RetryPolicy& policy = only<VirtualService>(contents).http.at(0).retries;
+    EXPECT_EQ(policy.attempts, c.attempts) << c.retries;
+    uint32_t bits = 0;
+    for (const RetryOn condition : c.conditions) bits |= static_cast<uint32_t>(condition);
+    EXPECT_EQ(policy.conditions, bits) << c.retries;
+  }
+}
+
+TEST(VirtualServiceDecode, IsRefusedWithTheReason) {
+  const struct {
+    const char* rule;
+    const char* code;
+    const char* message;
+  } kCases[] = {
+      {"{match: [{uri: {regex: \"(\"}}], route: [{destination: {host: a}}]}", "WEIR0103", "RE2"},
+      {"{route: [{destination: {host: a}, weight: -1}, {destination: {host: b}, weight: 1}]}", "WEIR0103", "-1"},
+      {"{route: [{destination: {host: a}, weight: 0}, {destination: {host: b}}]}", "WEIR0103", "no weight"},
+      {"{route: [{destination: {}}]}", "WEIR0102", "no host"},
+      {"{route: [{destination: {host: a}}], timeout: 2x}", "WEIR0103", "no duration"},
+      {"{route: [{destination: {host: a}}], retries: {attempts: 1, perTryTimeout: 0s}}", "WEIR0103", "0s"},
+      {"{route: [{destination: {host: a}, headers: {request: {set: {x-version: 1}}}}]}", "WEIR0101", "string"},
+      {"{match: [{headers: {x: abc}}], route: [{destination: {host: a}}]}", "WEIR0101", "mapping"},
+      {"{route: [{destination: {host: a, port: {number: 70000}}}]}", "WEIR0103", "port"},
+      {"{directResponse: {status: 42}}", "WEIR0103", "42"},
+  };
+  for (const auto& c : kCases) {
+    const SourceContents contents =
+        read_manifest(virtual_service("  hosts: [a]\n  http:\n  - " + std::string(c.rule) + "\n"), "f.yaml");
+    EXPECT_EQ(contents.objects.size(), 0u) << c.rule;
+    EXPECT_EQ(contents.rejected.size(), 1u) << c.rule;
+    ASSERT_FALSE(contents.findings.empty()) << c.rule;
+    EXPECT_EQ(contents.findings[0].code, c.code) << c.rule << testing::PrintToString(contents);
+    EXPECT_THAT(contents.findings[0].message, HasSubstr(c.message)) << c.rule;
+    EXPECT_GT(contents.findings[0].line, 4) << c.rule;
+  }
+}
+
+TEST(VirtualServiceDecode, WhatIsForGatewaysHasNoPartInTheMesh) {
+  const struct {
+    const char* spec;
+    size_t rules;
+  } kCases[] = {
+      {"  hosts: [a]\n  gateways: [gw]\n  http: [{route: [{destination: {host: a}}]}]\n", 0},
+      {"  hosts: [a]\n  gateways: [gw, mesh]\n  http: [{route: [{destination: {host: a}}]}]\n", 1},
+      {"  hosts: [a]\n  http: [{match: [{port: 1, gateways: [gw]}], route: [{destination: {host: a}}]}]\n", 0},
+      {"  hosts: [a]\n  http: [{match: [{port: 1, gateways: [gw]}, {port: 2}], route: [{destination: {host: a}}]}]\n",
+       1},
+      {"  hosts: [a]\n  gateways: [gw]\n  http: [{match: [{port: 1, gateways: [mesh]}], route: [{destination: {host: "
+       "a}}]}]\n",
+       1},
+  };
+  for (const auto& c : kCases) {
+    const SourceContents contents = read_manifest(virtual_service(c.spec), "f.yaml");
+    const auto& service = only<VirtualService>(contents);
+    EXPECT_EQ(service.http.size(), c.rules) << c.spec;
+    for (const config::RouteRule& rule : service.http) EXPECT_LE(rule.matches.size(), 1u) << c.spec;
+  }
+}
+
+TEST(VirtualServiceDecode, TellsWhatIsNotApplied) {
+  for (const char* part : {"fault: {abort: {httpStatus: 503}}", "mirror: {host: b}", "redirect: {uri: /x}",
+                           "delegate: {name: d}", "corsPolicy: {allowCredentials: true}"}) {
+    const SourceContents contents =
+        read_manifest(virtual_service("  hosts: [a]\n  http:\n  - route: [{destination: {host: a}}]\n    " +
+                                      std::string(part) + "\n"),
+                      "f.yaml");
+    EXPECT_EQ(contents.objects.size(), 1u) << part;
+    EXPECT_EQ(codes(contents.findings), "WEIR0501") << part;
+    EXPECT_EQ(contents.findings[0].line, 8) << part;
+  }
+}
+
+TEST(DestinationRuleDecode, ReadsPoliciesAndSubsets) {
+  const SourceContents contents = read_manifest(destination_rule(R"(
+  host: greeter
+  workloadSelector: {matchLabels: {app: web}}
+  trafficPolicy:
+    loadBalancer: {simple: ROUND_ROBIN}
+    connectionPool:
+      tcp: {maxConnections: 100, connectTimeout: 3s}
+      http: {maxRequestsPerConnection: 0, maxConcurrentStreams: 50, http2MaxRequests: 7, idleTimeout: 10m}
+    outlierDetection: {consecutive5xxErrors: 3, interval: 1s, maxEjectionPercent: 50}
+    retryBudget: {percent: 12.5, minRetryConcurrency: 4}
+    portLevelSettings:
+    - port: {number: 81}
+      loadBalancer: {simple: RANDOM}
+  subsets:
+  - name: v1
+    labels: {version: v1}
+    trafficPolicy: {loadBalancer: {simple: LEAST_REQUEST}}
+  - name: v2
+    labels: {version: v2}
+)"),
+                                                "f.yaml");
+  const auto& rule = only<DestinationRule>(contents);
+  EXPECT_EQ(rule.host, "greeter");
+  EXPECT_EQ(rule.workload_selector.at("app"), "web");
+  const config::TrafficPolicy& policy = rule.policy.policy;
+  EXPECT_EQ(policy.load_balancing, config::LoadBalancing::round_robin);
+  EXPECT_EQ(policy.connection_pool->max_connections, 100u);
+  EXPECT_EQ(policy.connection_pool->connect_timeout, 3s);
+  EXPECT_EQ(policy.connection_pool->max_requests_per_connection, config::kNoLimit);
+  EXPECT_EQ(policy.connection_pool->max_concurrent_streams, 50u);
+  EXPECT_EQ(policy.connection_pool->max_requests, 7u);
+  EXPECT_EQ(policy.connection_pool->idle_timeout, 10min);
+  EXPECT_EQ(policy.outlier_detection->consecutive_5xx_errors, 3u);
+  EXPECT_EQ(policy.outlier_detection->max_ejection_percent, 50u);
+  EXPECT_EQ(policy.outlier_detection->base_ejection_time, 30s);
+  EXPECT_EQ(policy.retry_budget->percent, 12.5);
+  // A port's settings replace the others, but for the retry budget.
+  const config::TrafficPolicy port = rule.policy.of_port(81);
+  EXPECT_EQ(port.load_balancing, config::LoadBalancing::random);
+  EXPECT_FALSE(port.connection_pool);
+  EXPECT_EQ(port.retry_budget->min_retry_concurrency, 4u);
+  ASSERT_EQ(rule.subsets.size(), 2u);
+  EXPECT_EQ(rule.subsets[0].policy.policy.load_balancing, config::LoadBalancing::least_request);
+  EXPECT_EQ(rule.subsets[1].labels.at("version"), "v2");
+}
+
+TEST(DestinationRuleDecode, TlsIsLoudAndBadValuesAreRefused) {
+  for (const char* mode : {"SIMPLE", "MUTUAL", "ISTIO_MUTUAL"}) {
+    const SourceContents contents = read_manifest(
+        destination_rule("  host: a\n  trafficPolicy: {tls: {mode: " + std::string(mode) + "}}\n"), "f.yaml");
+    ASSERT_EQ(codes(contents.findings), "WEIR0508") << mode;
+    EXPECT_EQ(contents.findings[0].severity, config::Severity::error);
+    EXPECT_THAT(contents.findings[0].message, HasSubstr("FAIL"));
+  }
+  EXPECT_EQ(
+      codes(read_manifest(destination_rule("  host: a\n  trafficPolicy: {tls: {mode: DISABLE}}\n"), "f").findings), "");
+  for (const char* policy :
+       {"{outlierDetection: {maxEjectionPercent: 101}}", "{loadBalancer: {simple: FASTEST}}",
+        "{connectionPool: {tcp: {maxConnections: -1}}}", "{connectionPool: {tcp: {connectTimeout: 0s}}}",
+        "{retryBudget: {percent: 100.5}}", "{portLevelSettings: [{loadBalancer: {simple: RANDOM}}]}"}) {
+    const SourceContents contents =
+        read_manifest(destination_rule("  host: a\n  trafficPolicy: " + std::string(policy) + "\n"), "f.yaml");
+    EXPECT_EQ(contents.objects.size(), 0u) << policy << testing::PrintToString(contents);
+  }
+}
+
+TEST(Hosts, AreCompletedAndMatched) {
+  EXPECT_EQ(complete_host("greeter", "shop", "cluster.local"), "greeter.shop.svc.cluster.local");
+  EXPECT_EQ(complete_host("Greeter.Bank.svc.cluster.local", "shop", "cluster.local"), "greeter.bank.svc.cluster.local");
+  EXPECT_EQ(complete_host("*", "shop", "cluster.local"), "*");
+  const struct {
+    const char *pattern, *host;
+    bool expected;
+  } kCases[] = {
+      {"a.b.c", "a.b.c", true}, {"a.b.c", "x.a.b.c", false}, {"*.b.c", "a.b.c", true},
+      {"*.b.c", "b.c", false},  {"*.b.c", "x.a.b.c", true},  {"*", "a", true},
+      {"*.b.c", "ab.c", false}, {"*.b.c", ".b.c", false},
+  };
+  for (const auto& c : kCases) EXPECT_EQ(host_matches(c.pattern, c.host), c.expected) << c.pattern << " " << c.host;
+}
+
+std::string greeter(const std::string& namespace_name = "default") {
+  return "apiVersion: v1\nkind: Service\nmetadata: {name: greeter, namespace: " + namespace_name +
+         "}\nspec: {clusterIP: 10.96.0.1, ports: [{name: grpc, port: 80}]}\n---\n"
+         "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: greeter-1, namespace: " +
+         namespace_name +
+         ", labels: {kubernetes.io/service-name: greeter}}\naddressType: IPv4\nports: [{name: grpc, port: 8080}]\n"
+         "endpoints: [{addresses: [10.0.0.1], targetRef: {kind: Pod, name: p1}}, {addresses: [10.0.0.2]}]\n---\n"
+         "apiVersion: v1\nkind: Pod\nmetadata: {name: p1, namespace: " +
+         namespace_name + ", labels: {version: v1}}\nstatus: {podIPs: [{ip: 10.0.0.1}]}\n---\n" +
+         "apiVersion: v1\nkind: Pod\nmetadata: {name: p2, namespace: " + namespace_name +
+         ", labels: {version: v2}}\nstatus: {podIPs: [{ip: 10.0.0.2}]}\n";
+}
+std::string route_to(const std::string& host, const std::string& destination = "greeter") {
+  return "  hosts: [\"" + host + "\"]\n  http: [{route: [{destination: {host: " + destination + "}}]}]\n";
+}
+std::vector<std::string> governors(const World& world) {
+  std::vector<std::string> names;
+  for (const auto& service : world.service("greeter")->virtual_services) names.push_back(service->name);
+  return names;
+}
+
+TEST(IstioRules, TheMostSpecificAndOldestVirtualServiceComesFirst) {
+  World world({greeter(), virtual_service(route_to("*"), "name: all"),
+               virtual_service(route_to("*.default.svc.cluster.local"), "name: space"),
+               virtual_service(route_to("greeter"), "name: young, creationTimestamp: \"2026-02-01T00:00:00Z\""),
+               virtual_service(route_to("greeter.default.svc.cluster.local"),
+                               "name: zz-old, creationTimestamp: \"2026-01-01T00:00:00Z\""),
+               virtual_service(route_to("greeter.other"), "name: none")});
+  world.build();
+  EXPECT_THAT(governors(world), ElementsAre("zz-old", "young", "space", "all"));
+  ASSERT_EQ(world.findings("WEIR0506").size(), 1u);
+  EXPECT_EQ(world.findings("WEIR0506")[0].object, "VirtualService default/young");
+  ASSERT_EQ(world.findings("WEIR0504").size(), 1u);
+  EXPECT_EQ(world.findings("WEIR0504")[0].object, "VirtualService default/none");
+}
+
+TEST(IstioRules, SubsetsAreTheEndpointsWithTheirLabels) {
+  World world({greeter(), destination_rule(R"(
+  host: greeter
+  trafficPolicy: {loadBalancer: {simple: RANDOM}}
+  subsets:
+  - {name: v1, labels: {version: v1}}
+  - {name: v2, labels: {version: v2}, trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}}}
+  - {name: nobody, labels: {version: v3}}
+)")});
+  world.build();
+  const config::ServicePort* port = world.service("greeter")->find_port(80);
+  const auto cluster = [&](const char* subset) { return port->cluster_for(subset, "default", {}); };
+  EXPECT_EQ((*cluster(""))->endpoints.size(), 2u);
+  EXPECT_EQ((*cluster(""))->load_balancing, config::LoadBalancing::random);
+  ASSERT_EQ((*cluster("v1"))->endpoints.size(), 1u);
+  EXPECT_EQ((*cluster("v1"))->endpoints[0].address.to_string(), "10.0.0.1:8080");
+  EXPECT_EQ((*cluster("v1"))->name, "outbound|80|v1|greeter.default.svc.cluster.local");
+  EXPECT_EQ((*cluster("v1"))->load_balancing, config::LoadBalancing::random);
+  EXPECT_EQ((*cluster("v2"))->endpoints[0].address.to_string(), "10.0.0.2:8080");
+  EXPECT_EQ((*cluster("v2"))->load_balancing, config::LoadBalancing::round_robin);
+  EXPECT_TRUE((*cluster("nobody"))->endpoints.empty());
+  EXPECT_EQ(cluster("v4"), nullptr);
+  // What did not change is the same object.
+  const auto before = *cluster("v1");
+  world.set("more.yaml", virtual_service(route_to("greeter")));
+  world.build();
+  EXPECT_EQ(*world.service("greeter")->find_port(80)->cluster_for("v1", "default", {}), before);
+}
+
+TEST(IstioRules, PoliciesAreLookedUpFromTheClientOnwards) {
+  const auto balancing = [](const char* simple) {
+    return "  host: greeter.default.svc.cluster.local\n  trafficPolicy: {loadBalancer: {simple: " +
+           std::string(simple) + "}}\n";
+  };
+  World world({greeter(), destination_rule(balancing("ROUND_ROBIN"), "name: d, namespace: shop"),
+               destination_rule(balancing("RANDOM"), "name: d, namespace: istio-system"),
+               destination_rule("  workloadSelector: {matchLabels: {app: web}}\n" + balancing("LEAST_REQUEST"),
+                                "name: w, namespace: shop")});
+  const auto chosen = [&](const char* client, const config::Labels& labels = {}) {
+    return (*world.service("greeter")->find_port(80)->cluster_for("", client, labels))->load_balancing;
+  };
+  world.build();
+  EXPECT_EQ(chosen("shop"), config::LoadBalancing::round_robin);
+  EXPECT_EQ(chosen("shop", {{"app", "web"}}), config::LoadBalancing::least_request);
+  EXPECT_EQ(chosen("bank"), config::LoadBalancing::random);
+  // The service's own namespace comes before the root's; exportTo "." keeps it there.
+  world.set("own.yaml", destination_rule(balancing("ROUND_ROBIN"), "name: own"));
+  world.build();
+  EXPECT_EQ(chosen("bank"), config::LoadBalancing::round_robin);
+  world.set("own.yaml", destination_rule("  exportTo: [.]\n" + balancing("ROUND_ROBIN"), "name: own"));
+  world.build();
+  EXPECT_EQ(chosen("bank"), config::LoadBalancing::random);
+  EXPECT_EQ(chosen("default"), config::LoadBalancing::round_robin);
+}
+
+TEST(IstioRules, OfSeveralForOneHostTheFirstPolicyAndAllSubsetsCount) {
+  World world(
+      {greeter(), destination_rule("  host: greeter\n  subsets: [{name: v1, labels: {version: v1}}]\n", "name: a"),
+       destination_rule("  host: greeter\n  trafficPolicy: {loadBalancer: {simple: RANDOM}}\n  subsets: [{name: v1, "
+                        "labels: {version: v2}}, {name: v2, labels: {version: v2}}]\n",
+                        "name: b")});
+  world.build();
+  const config::ServicePort* port = world.service("greeter")->find_port(80);
+  EXPECT_EQ((*port->cluster_for("", "x", {}))->load_balancing, config::LoadBalancing::random);
+  EXPECT_EQ((*port->cluster_for("v1", "x", {}))->endpoints[0].address.to_string(), "10.0.0.1:8080");
+  EXPECT_EQ((*port->cluster_for("v2", "x", {}))->endpoints[0].address.to_string(), "10.0.0.2:8080");
+  ASSERT_EQ(world.findings("WEIR0507").size(), 1u);
+  EXPECT_EQ(world.findings("WEIR0507")[0].object, "DestinationRule default/b");
+}
+
+TEST(IstioRules, RoutesThatLeadNowhereAreFindings) {
+  World world({greeter(),
+               virtual_service("  hosts: [greeter]\n  http:\n  - route: [{destination: {host: greeter, subset: v9}}]\n"
+                               "  - route: [{destination: {host: nobody}}]\n")});
+  world.build();
+  ASSERT_EQ(world.findings("WEIR0505").size(), 1u);
+  EXPECT_THAT(world.findings("WEIR0505")[0].message, HasSubstr("'v9'"));
+  ASSERT_EQ(world.findings("WEIR0504").size(), 1u);
+  EXPECT_THAT(world.findings("WEIR0504")[0].message, HasSubstr("nobody.default.svc.cluster.local"));
+}
+
+}  // namespace
+}  // namespace weir::kubernetes

@@ -1,0 +1,284 @@
+// VirtualService (networking.istio.io): its http routes. What weir does not apply yet is a finding, never silence.
+#include <algorithm>
+#include <array>
+#include <charconv>
+
+#include "config/duration.h"
+#include "kubernetes/decode_istio.h"
+#include "kubernetes/decode_kinds.h"
+
+namespace weir::kubernetes {
+namespace {
+
+using config::RequestMatch;
+using config::RetryOn;
+using config::RouteRule;
+using config::StringMatch;
+using nlohmann::json;
+
+// Envoy adds weights in 32 bits.
+constexpr int64_t kMaxWeight = INT32_MAX;
+constexpr uint64_t kMaxTotalWeight = UINT32_MAX;
+constexpr auto kLeastDuration = std::chrono::milliseconds(1);
+
+struct NotApplied {
+  const char* field;
+  std::string_view consequence;
+};
+constexpr std::array<NotApplied, 8> kNotAppliedInRules{{
+    {"redirect", "the calls go to the rule's destinations"},
+    {"delegate", "the rule has no destinations of its own"},
+    {"fault", "no call is delayed or aborted"},
+    {"mirror", "nothing is mirrored"},
+    {"mirrors", "nothing is mirrored"},
+    {"mirrorPercentage", "nothing is mirrored"},
+    {"mirror_percent", "nothing is mirrored"},
+    {"corsPolicy", "calls of browsers are passed on as they are"},
+}};
+constexpr std::array<NotApplied, 2> kNotAppliedInSpec{{
+    {"tcp", "connections go to all ready endpoints in equal shares"},
+    {"tls", "connections go to all ready endpoints in equal shares"},
+}};
+
+struct Condition {
+  std::string_view name;
+  RetryOn bit;
+};
+constexpr std::array<Condition, 13> kConditions{{
+    {"cancelled", RetryOn::cancelled},
+    {"deadline-exceeded", RetryOn::deadline_exceeded},
+    {"internal", RetryOn::internal},
+    {"resource-exhausted", RetryOn::resource_exhausted},
+    {"unavailable", RetryOn::unavailable},
+    {"connect-failure", RetryOn::connect_failure},
+    {"refused-stream", RetryOn::refused_stream},
+    {"reset", RetryOn::reset},
+    {"reset-before-request", RetryOn::reset_before_request},
+    {"5xx", RetryOn::http_5xx},
+    {"gateway-error", RetryOn::gateway_error},
+    {"retriable-4xx", RetryOn::retriable_4xx},
+    {"retriable-headers", RetryOn::retriable_headers},
+}};
+
+template <size_t kCount>
+void report_not_applied(ObjectReader& reader, const json& parent, const std::array<NotApplied, kCount>& fields) {
+  for (const NotApplied& field : fields) {
+    if (parent.contains(field.field) && !parent[field.field].is_null())
+      reader.report(Code::route_not_applied, parent, field.field,
+                    std::string(field.field) + " is not applied yet: " + std::string(field.consequence));
+  }
+}
+
+// Istio's StringMatch. Nothing if it has none of the three, which for a header means: present.
+std::optional<StringMatch> decode_string_match(ObjectReader& reader, const json& fields) {
+  if (auto text = reader.optional_string(fields, "exact")) return StringMatch::exact(std::move(*text));
+  if (auto text = reader.optional_string(fields, "prefix")) return StringMatch::prefix(std::move(*text));
+  auto pattern = reader.optional_string(fields, "regex");
+  if (!pattern) return std::nullopt;
+  auto match = StringMatch::regex(*pattern);
+  if (match) return std::move(*match);
+  reader.reject(Code::bad_value, fields, "regex",
+                "is " + shown(*pattern) + ", which RE2 refuses: " + match.error().message);
+  return std::nullopt;
+}
+
+std::optional<StringMatch> decode_part(ObjectReader& reader, const json& match, const char* key) {
+  const json& fields = reader.object(match, key);
+  return fields.empty() ? std::nullopt : decode_string_match(reader, fields);
+}
+
+void decode_headers(ObjectReader& reader, const json& match, const char* key, bool absent, RequestMatch& into) {
+  const json& headers = reader.object(match, key);
+  for (const auto& [name, value] : headers.items()) {
+    if (!value.is_object() && !value.is_null()) {
+      reader.reject(Code::wrong_type, headers, name, "is no mapping", "write {exact: ...}, or {} for any value");
+      continue;
+    }
+    const std::string lower = lower_case(name);
+    // Istio ignores these keys here: they have fields of their own.
+    if (lower == "uri" || lower == "scheme" || lower == "method" || lower == "authority") {
+      reader.report(Code::route_not_applied, headers, name,
+                    shown(name) + " is no header: it is ignored here, as Istio does",
+                    "use the field " + lower + " of the match");
+      continue;
+    }
+    std::optional<StringMatch> wanted;
+    if (value.is_object()) wanted = decode_string_match(reader, value);
+    into.headers.push_back({lower, wanted.value_or(StringMatch()), absent});
+  }
+}
+
+RequestMatch decode_match(ObjectReader& reader, const json& fields) {
+  RequestMatch match;
+  match.name = reader.string(fields, "name");
+  match.uri = decode_part(reader, fields, "uri");
+  if (match.uri && reader.boolean(fields, "ignoreUriCase").value_or(false)) match.uri->ignore_case();
+  match.scheme = decode_part(reader, fields, "scheme");
+  match.method = decode_part(reader, fields, "method");
+  match.authority = decode_part(reader, fields, "authority");
+  decode_headers(reader, fields, "headers", false, match);
+  decode_headers(reader, fields, "withoutHeaders", true, match);
+  const json& parameters = reader.object(fields, "queryParams");
+  for (const auto& [name, value] : parameters.items()) {
+    if (!value.is_object()) {
+      reader.reject(Code::wrong_type, parameters, name, "is no mapping", "write {exact: ...}");
+      continue;
+    }
+    match.query_params.push_back({name, decode_string_match(reader, value).value_or(StringMatch())});
+  }
+  match.port = reader.port(fields, "port");
+  match.source_labels = reader.string_map(fields, "sourceLabels");
+  match.source_namespace = reader.string(fields, "sourceNamespace");
+  return match;
+}
+
+config::HeaderOperations decode_operations(ObjectReader& reader, const json& fields) {
+  config::HeaderOperations operations;
+  for (auto& [name, value] : reader.string_map(fields, "set")) operations.set.emplace(lower_case(name), value);
+  for (auto& [name, value] : reader.string_map(fields, "add")) operations.add.emplace(lower_case(name), value);
+  for (const std::string& name : reader.strings(fields, "remove")) operations.remove.push_back(lower_case(name));
+  return operations;
+}
+
+config::HeaderRules decode_header_rules(ObjectReader& reader, const json& parent) {
+  const json& fields = reader.object(parent, "headers");
+  return {decode_operations(reader, reader.object(fields, "request")),
+          decode_operations(reader, reader.object(fields, "response"))};
+}
+
+void decode_destinations(ObjectReader& reader, const json& fields, RouteRule& rule) {
+  const std::vector<const json*> routes = reader.objects(fields, "route");
+  uint64_t total = 0;
+  for (const json* route : routes) {
+    const json& target = reader.object(*route, "destination");
+    config::RouteDestination destination;
+    destination.host = reader.string(target, "host");
+    if (destination.host.empty() && !reader.rejected())
+      reader.reject(Code::missing_field, *route, "destination", "has no host", "name the Service");
+    destination.subset = reader.string(target, "subset");
+    destination.port = reader.port(reader.object(target, "port"), "number");
+    destination.headers = decode_header_rules(reader, *route);
+    const auto weight = reader.integer(*route, "weight", 0, kMaxWeight);
+    destination.weight = routes.size() == 1 ? 1 : static_cast<uint32_t>(weight.value_or(0));
+    total += destination.weight;
+    if (destination.weight > 0) rule.destinations.push_back(std::move(destination));
+  }
+  if (!routes.empty() && total == 0 && !reader.rejected())
+    reader.reject(Code::bad_value, fields, "route", "has no weight above 0", "give its destinations weights");
+  if (total > kMaxTotalWeight)
+    reader.reject(Code::bad_value, fields, "route", "has weights of more than 4294967295 in all");
+}
+
+void decode_condition(ObjectReader& reader, const json& fields, std::string_view name, config::RetryPolicy& policy) {
+  const auto known = std::find_if(kConditions.begin(), kConditions.end(),
+                                  [&](const Condition& condition) { return condition.name == name; });
+  if (known != kConditions.end()) {
+    policy.conditions |= static_cast<uint32_t>(known->bit);
+    return;
+  }
+  if (name == "retriable-status-codes") return;  // the numbers beside it say which
+  uint16_t status = 0;
+  const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), status);
+  if (error == std::errc() && end == name.data() + name.size() && status >= 100 && status <= 599) {
+    policy.conditions |= static_cast<uint32_t>(RetryOn::retriable_status_codes);
+    policy.status_codes.push_back(status);
+    return;
+  }
+  reader.report(Code::unknown_retry_condition, fields, "retryOn",
+                shown(name) + " is no condition for a retry: it is ignored",
+                "see the retry policies of Envoy: unavailable, reset, 5xx, ...");
+}
+
+config::RetryPolicy decode_retries(ObjectReader& reader, const json& rule) {
+  config::RetryPolicy policy = config::default_retry_policy();
+  if (!rule.contains("retries") || rule["retries"].is_null()) return policy;
+  const json& fields = reader.object(rule, "retries");
+  // A policy that does not say how often means: not at all.
+  policy.attempts = static_cast<uint32_t>(reader.integer(fields, "attempts", 0, INT32_MAX).value_or(0));
+  policy.per_try_timeout = reader.duration(fields, "perTryTimeout", kLeastDuration);
+  policy.backoff = reader.duration(fields, "backoff", kLeastDuration);
+  if (policy.attempts > 0)
+    reader.report(Code::route_not_applied, rule, "retries",
+                  "retries are not applied yet beyond calls that no endpoint has begun to process");
+  policy.ignore_previous_hosts = reader.boolean(fields, "retryIgnorePreviousHosts").value_or(true);
+  std::string conditions = reader.string(fields, "retryOn");
+  if (conditions.empty()) return policy;
+  policy.conditions = 0;
+  for (size_t from = 0; from <= conditions.size();) {
+    const size_t end = std::min(conditions.find(',', from), conditions.size());
+    std::string_view name = std::string_view(conditions).substr(from, end - from);
+    while (name.starts_with(' ')) name.remove_prefix(1);
+    while (name.ends_with(' ')) name.remove_suffix(1);
+    if (!name.empty()) decode_condition(reader, fields, name, policy);
+    from = end + 1;
+  }
+  std::sort(policy.status_codes.begin(), policy.status_codes.end());
+  return policy;
+}
+
+// Whether gateways, those of a match or else those of its VirtualService, have the mesh among them.
+bool for_mesh(const std::vector<std::string>& own, const std::vector<std::string>& of_service) {
+  const std::vector<std::string>& gateways = own.empty() ? of_service : own;
+  return gateways.empty() || std::find(gateways.begin(), gateways.end(), "mesh") != gateways.end();
+}
+
+// Nothing if the rule is for gateways only.
+std::optional<RouteRule> decode_rule(ObjectReader& reader, const json& fields, const VirtualService& service) {
+  RouteRule rule;
+  rule.name = reader.string(fields, "name");
+  bool for_all = true;
+  for (const json* match : reader.objects(fields, "match")) {
+    for_all = false;
+    RequestMatch decoded = decode_match(reader, *match);
+    if (for_mesh(reader.strings(*match, "gateways"), service.gateways)) rule.matches.push_back(std::move(decoded));
+  }
+  decode_destinations(reader, fields, rule);
+  if (const json& direct = reader.object(fields, "directResponse"); !direct.empty()) {
+    const auto status = reader.integer(direct, "status", 200, 599);
+    const json& body = reader.object(direct, "body");
+    rule.direct_response =
+        config::DirectResponse{static_cast<uint16_t>(status.value_or(503)), reader.string(body, "string")};
+    if (body.contains("bytes"))
+      reader.report(Code::route_not_applied, body, "bytes", "a body in bytes is not applied yet: it is empty");
+  }
+  if (rule.destinations.empty() && !rule.direct_response && !reader.rejected())
+    reader.report(Code::route_not_applied, fields, "route",
+                  "the rule has no destination: its calls are answered 503 (NC)");
+  rule.timeout = reader.duration(fields, "timeout", base::Duration::zero());
+  if (rule.timeout && *rule.timeout == base::Duration::zero()) rule.timeout.reset();  // 0s: none
+  rule.retries = decode_retries(reader, fields);
+  rule.headers = decode_header_rules(reader, fields);
+  if (const json& rewrite = reader.object(fields, "rewrite"); !rewrite.empty()) {
+    rule.rewrite =
+        config::Rewrite{reader.optional_string(rewrite, "uri"), reader.optional_string(rewrite, "authority")};
+    if (rewrite.contains("uriRegexRewrite"))
+      reader.report(Code::route_not_applied, rewrite, "uriRegexRewrite", "uriRegexRewrite is not applied yet");
+  }
+  report_not_applied(reader, fields, kNotAppliedInRules);
+  if (for_all ? !for_mesh({}, service.gateways) : rule.matches.empty()) return std::nullopt;
+  return rule;
+}
+
+}  // namespace
+
+std::string lower_case(std::string text) {
+  std::transform(text.begin(), text.end(), text.begin(),
+                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
+  return text;
+}
+
+void decode_into(ObjectReader& reader, VirtualService& object) {
+  const json& spec = reader.object(reader.root(), "spec");
+  object.hosts = reader.strings(spec, "hosts");
+  object.gateways = reader.strings(spec, "gateways");
+  object.export_to = reader.strings(spec, "exportTo");
+  if (object.hosts.empty() && !reader.rejected())
+    reader.report(Code::route_not_applied, spec, "hosts",
+                  "it names no host, so it applies to nothing (delegates come later)");
+  for (const json* fields : reader.objects(spec, "http"))
+    if (auto rule = decode_rule(reader, *fields, object)) object.http.push_back(std::move(*rule));
+  report_not_applied(reader, spec, kNotAppliedInSpec);
+  check_hosts(reader, spec);
+}
+
+}  // namespace weir::kubernetes

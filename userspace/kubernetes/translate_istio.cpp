@@ -1,0 +1,240 @@
+#include "kubernetes/translate_istio.h"
+
+#include <algorithm>
+#include <set>
+#include <tuple>
+
+#include "kubernetes/decode_istio.h"
+
+namespace weir::kubernetes {
+namespace {
+
+constexpr std::string_view kRootNamespace = "istio-system";
+
+// exportTo: "." is the object's own namespace, "*" is all, which is also what nothing means.
+std::vector<std::string> visible_namespaces(const std::vector<std::string>& export_to, const std::string& own) {
+  std::vector<std::string> names;
+  for (const std::string& name : export_to) {
+    if (name == "*") return {};
+    names.push_back(name == "." ? own : name == "~" ? std::string("~") : name);
+  }
+  return names;
+}
+
+config::Finding about(Code code, Kind kind, const Metadata& metadata, std::string message, std::string fix = {}) {
+  return finding(code, metadata.origin, ObjectKey{kind, metadata.namespace_name, metadata.name}.to_string(),
+                 std::move(message), std::move(fix));
+}
+
+// The indices whose host matches: exact ones, then the longest wildcard first.
+std::vector<size_t> by_specificity(std::string_view fqdn,
+                                   const std::map<std::string, std::vector<size_t>, std::less<>>& exact,
+                                   const std::vector<std::pair<std::string, size_t>>& wild) {
+  std::vector<size_t> found;
+  if (const auto at = exact.find(fqdn); at != exact.end()) found = at->second;
+  std::vector<std::pair<std::string, size_t>> matching;
+  for (const auto& entry : wild)
+    if (host_matches(entry.first, fqdn)) matching.push_back(entry);
+  std::stable_sort(matching.begin(), matching.end(),
+                   [](const auto& a, const auto& b) { return a.first.size() > b.first.size(); });
+  for (const auto& [host, index] : matching)
+    if (std::find(found.begin(), found.end(), index) == found.end()) found.push_back(index);
+  return found;
+}
+
+}  // namespace
+
+std::string complete_host(std::string_view host, std::string_view namespace_name, std::string_view cluster_domain) {
+  std::string complete(host);
+  if (host.find('.') == std::string_view::npos && host != "*")
+    complete.append(".").append(namespace_name).append(".svc.").append(cluster_domain);
+  return lower_case(std::move(complete));
+}
+
+bool host_matches(std::string_view pattern, std::string_view host) {
+  if (pattern == "*") return true;
+  if (!pattern.starts_with("*.")) return pattern == host;
+  return host.size() > pattern.size() - 1 && host.ends_with(pattern.substr(1));
+}
+
+IstioRules::IstioRules(const ObjectStore& store, const ClusterSettings& settings, const config::Snapshot* previous,
+                       std::vector<config::Finding>& findings)
+    : settings_(settings) {
+  add_routes(store, previous, findings);
+  add_policies(store, findings);
+}
+
+void IstioRules::add_routes(const ObjectStore& store, const config::Snapshot* previous,
+                            std::vector<config::Finding>& findings) {
+  store.for_each<VirtualService>([&](const VirtualService& object) {
+    config::VirtualService result;
+    result.namespace_name = object.metadata.namespace_name;
+    result.name = object.metadata.name;
+    result.export_to = visible_namespaces(object.export_to, result.namespace_name);
+    for (const std::string& host : object.hosts)
+      result.hosts.push_back(complete_host(host, result.namespace_name, settings_.cluster_domain));
+    result.rules = object.http;
+    for (config::RouteRule& rule : result.rules)
+      for (config::RouteDestination& destination : rule.destinations)
+        destination.host = complete_host(destination.host, result.namespace_name, settings_.cluster_domain);
+    std::shared_ptr<const config::VirtualService> shared;
+    if (previous) {
+      const auto& before = previous->virtual_services;
+      const auto at = std::lower_bound(before.begin(), before.end(), result, [](const auto& a, const auto& b) {
+        return std::tie(a->namespace_name, a->name) < std::tie(b.namespace_name, b.name);
+      });
+      if (at != before.end() && **at == result) shared = *at;
+    }
+    if (!shared) shared = std::make_shared<const config::VirtualService>(std::move(result));
+    services_.push_back(shared);
+    // One that is for gateways only has no rules here.
+    if (!shared->rules.empty()) routes_.push_back({&object, std::move(shared)});
+  });
+  std::stable_sort(routes_.begin(), routes_.end(), [](const Route& a, const Route& b) {
+    return a.object->metadata.created < b.object->metadata.created;
+  });
+  for (size_t i = 0; i < routes_.size(); ++i) {
+    for (const std::string& host : routes_[i].translated->hosts) {
+      if (host.starts_with('*')) {
+        wild_routes_.emplace_back(host, i);
+        continue;
+      }
+      std::vector<size_t>& claims = routes_by_host_[host];
+      if (!claims.empty() && claims.back() == i) continue;  // named twice by the same object
+      if (!claims.empty()) {
+        const config::VirtualService& first = *routes_[claims.front()].translated;
+        findings.push_back(about(Code::host_claimed_twice, Kind::virtual_service, routes_[i].object->metadata,
+                                 "the host " + shown(host) + " belongs to VirtualService " + first.namespace_name +
+                                     "/" + first.name +
+                                     " already, which is older or comes first by name: for clients that " +
+                                     "see both, none of these rules applies",
+                                 "put the rules into one VirtualService"));
+      }
+      claims.push_back(i);
+    }
+  }
+}
+
+void IstioRules::add_policies(const ObjectStore& store, std::vector<config::Finding>& findings) {
+  store.for_each<DestinationRule>([&](const DestinationRule& object) {
+    policies_.push_back(
+        {&object, complete_host(object.host, object.metadata.namespace_name, settings_.cluster_domain)});
+  });
+  std::stable_sort(policies_.begin(), policies_.end(), [](const Policy& a, const Policy& b) {
+    return a.object->metadata.created < b.object->metadata.created;
+  });
+  std::map<std::tuple<std::string, std::string, std::string>, const DestinationRule*> subsets;
+  for (size_t i = 0; i < policies_.size(); ++i) {
+    const Policy& policy = policies_[i];
+    if (policy.host.starts_with('*'))
+      wild_policies_.emplace_back(policy.host, i);
+    else
+      policies_by_host_[policy.host].push_back(i);
+    if (!policy.object->workload_selector.empty()) continue;
+    for (const config::Subset& subset : policy.object->subsets) {
+      const auto [first, fresh] =
+          subsets.try_emplace({policy.object->metadata.namespace_name, policy.host, subset.name}, policy.object);
+      if (!fresh)
+        findings.push_back(about(Code::subset_defined_twice, Kind::destination_rule, policy.object->metadata,
+                                 "the subset " + shown(subset.name) + " of " + shown(policy.host) +
+                                     " is defined by DestinationRule " + first->second->metadata.namespace_name + "/" +
+                                     first->second->metadata.name + " already, which counts"));
+    }
+  }
+}
+
+std::vector<std::shared_ptr<const config::VirtualService>> IstioRules::routes_of(std::string_view fqdn) const {
+  std::vector<std::shared_ptr<const config::VirtualService>> result;
+  for (const size_t index : by_specificity(fqdn, routes_by_host_, wild_routes_))
+    result.push_back(routes_[index].translated);
+  return result;
+}
+
+std::vector<config::ServicePolicy> IstioRules::policies_of(std::string_view fqdn,
+                                                           std::string_view service_namespace) const {
+  const std::vector<size_t> matching = by_specificity(fqdn, policies_by_host_, wild_policies_);
+  std::vector<config::ServicePolicy> result;
+  // Of one namespace: those of the most specific host, merged; each with a selector for itself, and before.
+  const auto add = [&](std::string_view home, config::PolicyScope scope) {
+    const std::string* host = nullptr;
+    config::ServicePolicy merged;
+    bool any = false;
+    for (const size_t index : matching) {
+      const Policy& policy = policies_[index];
+      const DestinationRule& rule = *policy.object;
+      if (rule.metadata.namespace_name != home) continue;
+      const std::vector<std::string> visible = visible_namespaces(rule.export_to, rule.metadata.namespace_name);
+      if (!rule.workload_selector.empty()) {
+        config::ServicePolicy own;
+        own.scope = scope;
+        own.scope.visible_to = visible;
+        own.scope.workload = rule.workload_selector;
+        own.policy = rule.policy;
+        own.subsets = rule.subsets;
+        result.push_back(std::move(own));
+        continue;
+      }
+      if (host && *host != policy.host) continue;
+      host = &policy.host;
+      if (!any) {
+        merged.scope = scope;
+        merged.scope.visible_to = visible;
+      }
+      any = true;
+      if (merged.policy == config::PolicyWithPorts()) merged.policy = rule.policy;
+      for (const config::Subset& subset : rule.subsets) {
+        const bool known = std::any_of(merged.subsets.begin(), merged.subsets.end(),
+                                       [&](const config::Subset& other) { return other.name == subset.name; });
+        if (!known) merged.subsets.push_back(subset);
+      }
+    }
+    if (any) result.push_back(std::move(merged));
+  };
+  std::set<std::string_view> homes;
+  for (const size_t index : matching) homes.insert(policies_[index].object->metadata.namespace_name);
+  for (const std::string_view home : homes)
+    if (home != kRootNamespace) add(home, {std::string(home), {}, {}});
+  if (homes.contains(service_namespace)) add(service_namespace, {});
+  if (homes.contains(kRootNamespace) && service_namespace != kRootNamespace) add(kRootNamespace, {});
+  return result;
+}
+
+void IstioRules::check(const config::Snapshot& snapshot, std::vector<config::Finding>& findings) const {
+  for (const Route& route : routes_) {
+    for (const std::string& host : route.translated->hosts) {
+      if (host.starts_with('*') || snapshot.by_host.contains(host)) continue;
+      findings.push_back(about(Code::unknown_host, Kind::virtual_service, route.object->metadata,
+                               "its host " + shown(host) + " is no Service: no call is dialled to it"));
+    }
+    check_route(snapshot, route, findings);
+  }
+  for (const Policy& policy : policies_) {
+    if (policy.host.starts_with('*') || snapshot.by_host.contains(policy.host)) continue;
+    findings.push_back(about(Code::unknown_host, Kind::destination_rule, policy.object->metadata,
+                             "its host " + shown(policy.host) + " is no Service: it applies to nothing"));
+  }
+}
+
+void IstioRules::check_route(const config::Snapshot& snapshot, const Route& route,
+                             std::vector<config::Finding>& findings) const {
+  std::set<std::pair<std::string, std::string>> seen;
+  for (const config::RouteRule& rule : route.translated->rules) {
+    for (const config::RouteDestination& destination : rule.destinations) {
+      if (!seen.emplace(destination.host, destination.subset).second) continue;
+      const auto service = snapshot.by_host.find(destination.host);
+      if (service == snapshot.by_host.end()) {
+        findings.push_back(
+            about(Code::unknown_host, Kind::virtual_service, route.object->metadata,
+                  "it routes to " + shown(destination.host) + ", which is no Service: these calls fail (NC)"));
+      } else if (!destination.subset.empty() && !service->second->has_subset(destination.subset)) {
+        findings.push_back(about(Code::unknown_subset, Kind::virtual_service, route.object->metadata,
+                                 "it routes to the subset " + shown(destination.subset) + " of " +
+                                     shown(destination.host) +
+                                     ", which no DestinationRule defines: these calls fail (NC)",
+                                 "define the subset in a DestinationRule for the host"));
+      }
+    }
+  }
+}
+
+}  // namespace weir::kubernetes
