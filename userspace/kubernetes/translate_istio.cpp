@@ -16,7 +16,7 @@ std::vector<std::string> visible_namespaces(const std::vector<std::string>& expo
   std::vector<std::string> names;
   for (const std::string& name : export_to) {
     if (name == "*") return {};
-    names.push_back(name == "." ? own : name == "~" ? std::string("~") : name);
+    names.push_back(name == "." ? own : name);
   }
   return names;
 }

@@ -405,8 +405,8 @@ void Exchange::finish() {
 
   record_.ended = worker_.reactor().now();
   record_.method = request_.get(":method");
-  record_.path = rule_ && rule_->rewrite && rule_->rewrite->uri && cluster_ ? request_.get("x-envoy-original-path")
-                                                                            : request_.get(":path");
+  const bool rewritten = pool_ && rule_ && rule_->rewrite && rule_->rewrite->uri;  // a client may send the header too
+  record_.path = request_.get(rewritten ? "x-envoy-original-path" : ":path");
   record_.authority = request_.get(":authority");
   record_.user_agent = request_.get("user-agent");
   record_.request_id = request_.get("x-request-id");
