@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include <cerrno>
+#include <climits>
 #include <iostream>
 
 #include "admin/server.h"
@@ -60,8 +61,12 @@ void block_termination_signals() {
 }
 
 // The workers allocate in bursts, and have an arena each; the others, among them every thread of the admin server, can
-// share: glibc would keep up to eight a core, with some free memory in each.
-void share_arenas(uint32_t workers) { mallopt(M_ARENA_MAX, static_cast<int>(workers) + kOtherArenas); }
+// share: glibc would keep up to eight a core, with some free memory in each. What a burst took is given back by the
+// workers (Worker::give_memory_back), not while they free it: that would be a system call per 128 KiB.
+void set_up_allocator(uint32_t workers) {
+  mallopt(M_ARENA_MAX, static_cast<int>(workers) + kOtherArenas);
+  mallopt(M_TRIM_THRESHOLD, INT_MAX);
+}
 
 int run_node(Flags flags) {
   const auto format = flags.log_format == "json" ? base::LogFormat::json : base::LogFormat::text;
@@ -71,7 +76,7 @@ int run_node(Flags flags) {
     return kExitUsage;
   }
   raise_descriptor_limit();
-  share_arenas(flags.node.workers);
+  set_up_allocator(flags.node.workers);
   auto lock = lock_run_dir(flags.run_dir);
   if (!lock) return fail(lock.error());
 

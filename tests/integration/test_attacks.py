@@ -90,7 +90,8 @@ ROWS = [
     Row("huge SETTINGS", Attack(again=settings(*[(99, 1)] * 2700)), limit("settings_size")),
     Row("rapid reset", Attack(b"".join(request(i) + reset(i) for i in ids()), stays=FOR_EVER), limit("rapid_reset")),
     *(
-        Row(f"made to reset: {name}", Attack(b"".join(make(i) for i in ids())), limit("provoked_resets", "rapid_reset", "priority_flood"))
+        Row(f"made to reset: {name}", Attack(b"".join(make(i) for i in ids()), stays=FOR_EVER),
+            limit("provoked_resets", "rapid_reset", "priority_flood"))
         for name, make in RESET_MAKERS.items()
     ),
     Row("CONTINUATION flood", Attack(frame(HEADERS, 0, 1, block()), flood(frame(CONTINUATION, 0, 1, b"\0"))),

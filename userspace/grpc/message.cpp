@@ -59,8 +59,10 @@ void MessageCounter::add(std::span<const uint8_t> bytes) {
       if (left_ == 0) ++complete_;
       continue;
     }
-    prefix_[prefix_size_++] = bytes[0];
-    bytes = bytes.subspan(1);
+    const size_t n = std::min(prefix_.size() - prefix_size_, bytes.size());
+    std::copy_n(bytes.begin(), n, prefix_.begin() + prefix_size_);
+    prefix_size_ = static_cast<uint8_t>(prefix_size_ + n);
+    bytes = bytes.subspan(n);
     if (prefix_size_ < prefix_.size()) continue;
     prefix_size_ = 0;
     left_ = uint32_t{prefix_[1]} << 24 | uint32_t{prefix_[2]} << 16 | uint32_t{prefix_[3]} << 8 | prefix_[4];

@@ -100,17 +100,17 @@ void Connection::abort(uint32_t error_code) {
   Turn turn(*this);
   ended_ = true;
   write_goaway(highest_processed_, static_cast<ErrorCode>(error_code));
-  end_all_streams(http::Reset{http::Reset::Origin::connection, error_code, false});
+  end_streams(http::Reset{http::Reset::Origin::connection, error_code, false});
   announce_capacity();
 }
 
-void Connection::closed(uint32_t error_code) {
-  if (closed_) return;
+bool Connection::closed(uint32_t error_code, uint32_t most_streams) {
   Turn turn(*this);
   closed_ = true;
-  if (std::exchange(ended_, true)) return;
-  end_all_streams(http::Reset{http::Reset::Origin::connection, error_code, false});
-  announce_capacity();
+  const bool first = !std::exchange(ended_, true);
+  end_streams(http::Reset{http::Reset::Origin::connection, error_code, false}, most_streams);
+  if (first) announce_capacity();
+  return live_.empty();
 }
 
 bool Connection::usable() const {
@@ -222,9 +222,9 @@ void Connection::end_stream(Stream& stream, const http::Reset& reset) {
   stream.untold_ = reset;
 }
 
-void Connection::end_all_streams(const http::Reset& reset) {
+void Connection::end_streams(const http::Reset& reset, uint32_t most) {
   // The callbacks may release streams that are still in the list, but open none.
-  while (Stream* stream = live_.first()) {
+  for (Stream* stream; most > 0 && (stream = live_.first()); --most) {
     http::Reset own = reset;
     own.unprocessed = role_ == Role::client && (stream->id_ == 0 || stream->head_position_ >= output_.exposed());
     end_stream(*stream, own);

@@ -18,8 +18,10 @@ void Stream::begin(uint32_t id, ReceiveWindow receive_window) {
   informational_ = 0;
 }
 
+bool Stream::may_send() const { return live_ && !local_end_given_ && !connection_.closed_; }
+
 void Stream::send_headers(const http::Headers& headers, bool end_stream) {
-  if (!live_ || local_end_given_) return;
+  if (!may_send()) return;
   if (id_ == 0) {
     connection_.assign_id(*this);
     body_forbidden_ = headers.get(":method") == "HEAD";
@@ -29,7 +31,7 @@ void Stream::send_headers(const http::Headers& headers, bool end_stream) {
 }
 
 size_t Stream::send_data(base::Slice data, bool end_stream) {
-  if (!live_ || local_end_given_ || id_ == 0) return 0;
+  if (!may_send() || id_ == 0) return 0;
   local_end_given_ = end_stream;
   size_t sent = 0;
   if (queue_.empty()) {
@@ -55,7 +57,7 @@ size_t Stream::send_data(base::Slice data, bool end_stream) {
 }
 
 void Stream::send_trailers(const http::Headers& trailers) {
-  if (!live_ || local_end_given_ || id_ == 0) return;
+  if (!may_send() || id_ == 0) return;
   local_end_given_ = true;
   if (!queue_.empty()) {
     trailers_ = trailers;
@@ -86,7 +88,7 @@ void Stream::consume(size_t bytes) {
 void Stream::release(uint32_t error_code) {
   untold_.reset();
   if (!live_) return;
-  if (id_ != 0 && !complete()) {
+  if (id_ != 0 && !complete() && !connection_.closed_) {
     // A server that has answered in full doesn't need the rest of the request (RFC 9113 section 8.1).
     const bool answered = connection_.role_ == Role::server && local_ended_;
     connection_.write_reset(id_, answered ? ErrorCode::no_error : static_cast<ErrorCode>(error_code));

@@ -40,6 +40,7 @@ class Stream final : public http::Stream,
   void begin(uint32_t id, ReceiveWindow receive_window);
   // Frames up to `n` bytes of what waits, and the end or the trailers if they follow.
   void send_waiting(uint32_t n);
+  bool may_send() const;
   bool complete() const { return local_ended_ && remote_ended_; }
 
   Connection& connection_;

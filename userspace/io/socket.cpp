@@ -29,13 +29,14 @@ void Socket::connect_completed(int32_t result, uint32_t) {
   events_->on_connected(-result);
 }
 
-void Socket::receive() {
-  multishot_ = true;
-  arm_receive();
-}
+void Socket::receive() { ask(true); }
 
-void Socket::receive_once() {
-  multishot_ = false;
+void Socket::receive_once() { ask(false); }
+
+void Socket::ask(bool multishot) {
+  multishot_ = multishot;
+  paused_ = false;
+  if (closing_ || receive_ended_ || receiving()) return;  // one that is pending is followed by this when it completes
   arm_receive();
 }
 
@@ -43,11 +44,6 @@ void Socket::pause_receive() {
   if (std::exchange(paused_, true)) return;
   receive_retry_.cancel();
   reactor_.cancel(receive_);
-}
-
-void Socket::resume_receive() {
-  if (!std::exchange(paused_, false) || closing_ || receive_ended_) return;
-  if (!receive_.pending()) arm_receive();  // otherwise when the cancelled one completes
 }
 
 void Socket::arm_receive() {

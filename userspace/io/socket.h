@@ -37,14 +37,13 @@ class Socket {
   Socket& operator=(const Socket&) = delete;
 
   void connect(const base::SocketAddress& address);
-  // From now on every chunk is reported as it comes, until on_receive_end().
+  // From now on every chunk is reported as it comes, until on_receive_end(). One turn may bring half a megabyte.
   void receive();
   // One chunk (or the end) is reported; then the socket is quiet until the next call.
   void receive_once();
-  // After receive(): nothing more is asked of the kernel, so that TCP holds the peer back; what it has handed over is
-  // still reported.
+  // Ends receive(): nothing more is asked of the kernel until the next call of either, so that TCP holds the peer back;
+  // what the kernel has handed over is still reported.
   void pause_receive();
-  void resume_receive();
   bool receiving() const { return receive_.pending() || receive_retry_.scheduled(); }
   // One at a time: see sending(). on_sent() may come a millisecond late, which saves system calls, unless
   // `more` says that the caller goes on as soon as it comes.
@@ -78,6 +77,7 @@ class Socket {
   void send_completed(int32_t result, uint32_t flags);
   void writable_completed(int32_t result, uint32_t flags);
   void retry_receive(base::Instant now);
+  void ask(bool multishot);
   void arm_receive();
   void report_closed(base::Instant now);
   void report_closed_if_idle();

@@ -22,6 +22,10 @@ constexpr uint32_t kMaxRefusals = 3;
 // Memory for header fields that a returned exchange keeps.
 constexpr size_t kKeptHeaders = 4096;
 
+bool is_shed(const http::Reset& reset) {
+  return reset.origin == http::Reset::Origin::connection && reset.error_code == kShed;
+}
+
 // Beyond this a deadline is none; it keeps instants far from overflowing.
 constexpr base::Duration kLongestTimeout = std::chrono::hours(24 * 365);
 
@@ -287,7 +291,7 @@ void Exchange::response_complete() {
 // 6. What can go wrong.
 void Exchange::on_downstream_reset(const http::Reset& reset) {
   down_ = nullptr;
-  if (worker_.shedding()) {
+  if (is_shed(reset)) {
     record_.flags.set(Flag::OM);
     record_.details = "overload";
   } else {
@@ -308,7 +312,7 @@ void Exchange::on_upstream_reset(const http::Reset& reset) {
     if (tried_count_ >= pool_->cluster()->endpoints.size()) tried_count_ = 0;
     return try_endpoint();
   }
-  if (worker_.shedding())
+  if (is_shed(reset))
     return reply(local_reply(Flag::OM, "overload", "weir: the pod holds too much of the agent's memory"));
   Flag flag = Flag::UR;
   std::string_view message = "weir: the endpoint reset the stream";

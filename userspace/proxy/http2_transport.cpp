@@ -1,5 +1,6 @@
 #include "proxy/http2_transport.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -14,10 +15,10 @@ constexpr auto kLinger = std::chrono::milliseconds(500);
 constexpr size_t kGatherEntries = 64;
 // From this size on a gathered send is part of a body that probably goes on.
 constexpr size_t kBulk = 16 * 1024;
-// From here on the socket is not read until the inbox is empty.
-constexpr size_t kFullInbox = 32 * 1024;
 // What it costs (Source::spend): a receive, a send, and the bytes of either.
-constexpr uint64_t kReceiveWork = 1, kSendWork = 3, kBytesPerWork = 4096;
+constexpr uint64_t kReceiveWork = 1, kSendWork = 3, kBytesPerWork = 1024;
+// So many streams hear at least that the connection is over, even if the pod has no credit.
+constexpr int64_t kToldAtLeast = 16;
 }  // namespace
 
 Http2Transport::Http2Transport(Worker& worker, Source& source, std::unique_ptr<io::Socket> socket, http2::Role role)
@@ -29,7 +30,7 @@ Http2Transport::Http2Transport(Worker& worker, Source& source, std::unique_ptr<i
   socket_->set_events(*this);
 }
 
-Http2Transport::~Http2Transport() = default;
+Http2Transport::~Http2Transport() { connection_.closed(); }
 
 void Http2Transport::start(const base::Slice& first) {
   started_ = true;
@@ -42,6 +43,10 @@ void Http2Transport::tick(base::Instant now) {
   if (ended_) return;
   connection_.tick(now);
   if (connection_.finished()) needs_flush();
+  if (sparing_ && inbox_.empty() && source().may_start_work()) {
+    sparing_ = false;
+    socket_->receive();
+  }
   if (!started_ || !stalled(now)) return;
   ++(opened_by_pod() ? worker().stats().stalled_downstreams : worker().stats().stalled_upstreams);
   close("the peer does not read what is sent to it", true);
@@ -63,7 +68,10 @@ void Http2Transport::drain() {
   needs_flush();
 }
 
-void Http2Transport::abort() { close("aborted", worker().shedding()); }
+void Http2Transport::abort() {
+  const bool shed = worker().shedding();
+  close("aborted", shed, shed ? kShed : 0);
+}
 
 void Http2Transport::on_connected(int) {}
 
@@ -72,13 +80,20 @@ void Http2Transport::on_received(base::Slice bytes) {
   if (ended_) return;  // lingering: read and dropped until the peer closes
   if (inbox_.empty() && source().may_start_work()) {
     const uint32_t taken = take(bytes);
-    if (ended_ || taken == bytes.size()) return;
+    if (ended_) return;
+    if (taken == bytes.size()) return receive_more();
     bytes.remove_prefix(taken);
   }
+  // What a multishot receive brings has to be copied before other pods get their turn.
+  sparing_ = true;
+  socket_->pause_receive();
   inbox_.push(source().must_copy() ? base::Slice::copy_of(bytes.bytes()) : std::move(bytes));
   account();
-  if (inbox_.bytes() >= kFullInbox) socket_->pause_receive();
   needs_flush();
+}
+
+void Http2Transport::receive_more() {
+  if (sparing_) socket_->receive_once();
 }
 
 uint32_t Http2Transport::take(const base::Slice& bytes) {
@@ -97,7 +112,7 @@ void Http2Transport::take_inbox() {
     inbox_.drop(taken);
   }
   if (!inbox_.empty()) return needs_flush();
-  socket_->resume_receive();
+  receive_more();
   if (end_) on_receive_end(*end_);
 }
 
@@ -106,7 +121,7 @@ void Http2Transport::on_receive_end(int error) {
     end_ = error;
     return;
   }
-  close(error == 0 ? "connection closed by peer" : std::strerror(error), false);
+  close(error == 0 ? "connection closed by peer" : std::strerror(error));
 }
 
 void Http2Transport::on_output() { needs_flush(); }
@@ -125,6 +140,7 @@ void Http2Transport::on_probe_returned() {
 }
 
 void Http2Transport::flush() {
+  if (ended_ && !told_) return tell_streams();
   if (!inbox_.empty()) take_inbox();
   send_output();
   account();
@@ -157,7 +173,7 @@ void Http2Transport::send_output() {
 }
 
 void Http2Transport::on_sent(int result) {
-  if (result < 0) return close(std::strerror(-result), false);
+  if (result < 0) return close(std::strerror(-result));
   connection_.written(static_cast<size_t>(result));
   if (redirected_) redirected_->sent(static_cast<size_t>(result));
   account();
@@ -168,37 +184,49 @@ void Http2Transport::on_writable() { needs_flush(); }
 
 void Http2Transport::begin_lingering_close() {
   if (!source().may_linger()) {
-    return close(connection_.error()[0] != '\0' ? connection_.error() : "drained", false);
+    return close(connection_.error()[0] != '\0' ? connection_.error() : "drained");
   }
   lingering_ = true;
   set_lingering();
   inbox_.clear();
-  socket_->resume_receive();
-  if (!ended_) {
-    ended_ = true;
-    connection_.closed();
-    on_ended(connection_.error()[0] != '\0' ? connection_.error() : "drained");
-  }
+  socket_->receive();
+  end(connection_.error()[0] != '\0' ? connection_.error() : "drained");
   socket_->shutdown_write();
   worker().reactor().timers().schedule(linger_, worker().reactor().now() + kLinger);
 }
 
 void Http2Transport::linger_over(base::Instant) { socket_->close(); }
 
-void Http2Transport::fail(const char* reason) { close(reason, false); }
+void Http2Transport::fail(const char* reason) { close(reason); }
 
-void Http2Transport::close(const char* reason, bool abort) {
-  if (!ended_) {
-    ended_ = true;
-    connection_.closed();
-    on_ended(reason);
-  }
+void Http2Transport::close(const char* reason, bool abort, uint32_t error_code) {
+  end(reason, error_code);
   inbox_.clear();
   hold(-std::exchange(accounted_, 0));
   linger_.cancel();
   socket_->close(abort);
 }
 
-void Http2Transport::on_closed() { removed(); }
+void Http2Transport::end(const char* reason, uint32_t error_code) {
+  if (std::exchange(ended_, true)) return;
+  end_code_ = error_code;
+  set_leaving();
+  on_ended(reason);
+  tell_streams();
+}
+
+void Http2Transport::tell_streams() {
+  const auto most = static_cast<uint32_t>(std::max(source().credit(), kToldAtLeast));
+  const uint32_t before = connection_.open_streams();
+  told_ = connection_.closed(end_code_, most);
+  source().spend(before - connection_.open_streams());
+  if (!told_) return needs_flush();
+  if (closed_) removed();
+}
+
+void Http2Transport::on_closed() {
+  closed_ = true;
+  if (told_) removed();
+}
 
 }  // namespace weir::proxy

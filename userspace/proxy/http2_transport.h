@@ -38,7 +38,7 @@ class Http2Transport : public Transport, protected io::SocketEvents, protected h
   // Gives the connection up: streams are reset, the socket closes.
   void fail(const char* reason);
   bool ended() const { return ended_; }
-  // The connection has ended (for whatever reason); streams have been told. `reason` is for people.
+  // The connection has ended (for whatever reason); its streams are told in the pod's turns. `reason` is for people.
   virtual void on_ended(const char* reason) = 0;
 
   void on_connected(int error) override;
@@ -55,12 +55,15 @@ class Http2Transport : public Transport, protected io::SocketEvents, protected h
   // Gives the engine what the pod's turn allows of `bytes`; returns how many that were.
   uint32_t take(const base::Slice& bytes);
   void take_inbox();
+  void receive_more();
   void send_output();
   // Tells the source what waits here now.
   void account();
   bool stalled(base::Instant now);
   void begin_lingering_close();
-  void close(const char* reason, bool abort);
+  void end(const char* reason, uint32_t error_code = 0);
+  void tell_streams();
+  void close(const char* reason, bool abort = false, uint32_t error_code = 0);
   void linger_over(base::Instant now);
 
   std::unique_ptr<io::Socket> socket_;
@@ -75,6 +78,10 @@ class Http2Transport : public Transport, protected io::SocketEvents, protected h
   io::MemberTimer<Http2Transport, &Http2Transport::linger_over> linger_{*this};
   bool started_ = false;    // the socket is connected and receives
   bool ended_ = false;      // on_ended() was called
+  bool told_ = false;       // and all streams know it ...
+  uint32_t end_code_ = 0;   // ... by a http::Reset with this error_code
+  bool closed_ = false;     // the socket is gone
+  bool sparing_ = false;    // receives a chunk at a time: some had to wait for a later turn, less than a tick ago
   bool lingering_ = false;  // all is written and FIN sent; waiting for the peer's FIN
 };
 

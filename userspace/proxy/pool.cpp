@@ -12,6 +12,8 @@ namespace {
 constexpr uint32_t kMostStreamsAConnection = 100;
 // How long others are preferred after a connect failed.
 constexpr auto kAvoidAfterFailure = std::chrono::seconds(1);
+// What it costs (Source::spend) to go on with a request that waited, and to encode so many bytes of its head.
+constexpr uint64_t kWaiterWork = 1, kHeadBytesPerWork = 64;
 }  // namespace
 
 void Waiter::stop_waiting() {
@@ -71,16 +73,20 @@ bool EndpointPool::open() {
 
 void EndpointPool::open_failed(base::Instant) { fail_waiters(ConnectFailure{open_error_.c_str(), false, true}); }
 
-void EndpointPool::on_capacity(Upstream& upstream) {
+bool EndpointPool::on_capacity(Upstream& upstream) {
   while (first_ && upstream.ready()) {
+    if (!source_.may_work()) return false;
     Waiter& waiter = *first_;
     unlink(waiter);
+    const uint64_t framed = upstream.connection().framed();
     waiter.on_ready(upstream);
+    source_.spend(kWaiterWork + (upstream.connection().framed() - framed) / kHeadBytesPerWork);
   }
-  if (!first_) return;
+  if (!first_) return true;
   // It allows fewer streams than it was trusted to take, and those that run may never end.
   streams_a_connection_ = std::clamp(upstream.connection().peer_max_concurrent_streams(), 1u, kMostStreamsAConnection);
   open_connections();
+  return true;
 }
 
 void EndpointPool::on_ended(Upstream& upstream, const ConnectFailure& failure, bool never_ready) {
@@ -101,6 +107,7 @@ void EndpointPool::fail_waiters(const ConnectFailure& failure) {
   for (uint32_t left = waiting_; left > 0 && first_; --left) {
     Waiter& waiter = *first_;
     unlink(waiter);
+    source_.spend(kWaiterWork);
     waiter.on_failed(failure);
   }
 }

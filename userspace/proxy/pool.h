@@ -51,8 +51,8 @@ class EndpointPool final : public clusters::EndpointState {
   // One of the waiter's functions is called later, never from here.
   void wait_for(Waiter& waiter, base::Duration connect_timeout);
 
-  // From Upstream.
-  void on_capacity(Upstream& upstream);
+  // From Upstream. False: the pod's turn is over, and more can go on in the next one.
+  bool on_capacity(Upstream& upstream);
   void on_ended(Upstream& upstream, const ConnectFailure& failure, bool never_ready);
 
   // A connect failed: others are preferred for a while.

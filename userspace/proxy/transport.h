@@ -16,6 +16,10 @@ class Source;
 class Worker;
 struct InTurn;
 
+// The error code of the http::Reset with which streams of a connection end that was closed to free memory. Never on the
+// wire, and no code of RFC 9113 section 7.
+inline constexpr uint32_t kShed = UINT32_MAX;
+
 class Transport : public http2::Hook<InTurn> {
  public:
   enum class Opened : uint8_t { by_pod, by_us };  // the first count against the pod's connections
@@ -48,6 +52,8 @@ class Transport : public http2::Hook<InTurn> {
   bool opened_by_pod() const { return opened_ == Opened::by_pod; }
   // Counts among those that may_linger() is about.
   void set_lingering();
+  // What it holds will be free soon.
+  void set_leaving() { leaving_ = true; }
   // The last call: the worker destroys the object.
   void removed();
 
@@ -59,6 +65,7 @@ class Transport : public http2::Hook<InTurn> {
   int64_t held_ = 0;
   const Opened opened_;
   bool lingering_ = false;
+  bool leaving_ = false;
 };
 
 }  // namespace weir::proxy

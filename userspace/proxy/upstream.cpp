@@ -33,7 +33,16 @@ void Upstream::on_capacity() {
     ready_ = true;
     connect_timeout_.cancel();
   }
-  if (ready_) pool_.on_capacity(*this);
+  if (ready_) take_waiters();
+}
+
+void Upstream::take_waiters() {
+  if (!pool_.on_capacity(*this)) needs_flush();
+}
+
+void Upstream::flush() {
+  if (ready_ && !ended()) take_waiters();
+  Http2Transport::flush();
 }
 
 void Upstream::connect_timed_out(base::Instant) {

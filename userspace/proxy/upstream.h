@@ -24,6 +24,7 @@ class Upstream final : public Http2Transport {
   void drain() override {}
   // The endpoint is gone from the cluster: no new streams, closes with the last one.
   void retire() { Http2Transport::drain(); }
+  void flush() override;
   bool ready() const { return ready_ && connection().can_open(); }
   bool connecting() const { return !ready_; }
   const base::SocketAddress& local_address() const { return local_; }
@@ -32,6 +33,7 @@ class Upstream final : public Http2Transport {
   http::StreamEvents* on_stream(http::Stream&) override { return nullptr; }  // servers open no streams
   void on_connected(int error) override;
   void on_capacity() override;
+  void take_waiters();
   void on_ended(const char* reason) override;
   void connect_timed_out(base::Instant now);
 

@@ -192,14 +192,18 @@ void Worker::shed() {
   while (!over_memory_.empty()) {
     const Source& source = *over_memory_.back();
     over_memory_.pop_back();
-    // Largest first; what is aborted holds nothing any more.
-    while (source.memory() > static_cast<int64_t>(options_.pod_limits.max_memory)) {
+    // Largest first, until what will stay is within the limit.
+    while (true) {
+      int64_t staying = source.memory();
       Transport* largest = nullptr;
       for (const auto& transport : transports_) {
-        if (&transport->source() == &source && (!largest || transport->held() > largest->held()))
+        if (&transport->source() != &source) continue;
+        if (transport->leaving_)
+          staying -= transport->held();
+        else if (!largest || transport->held() > largest->held())
           largest = transport.get();
       }
-      assert(largest && largest->held() > 0);
+      if (!largest || staying <= static_cast<int64_t>(options_.pod_limits.max_memory)) break;
       ++stats_.shed_connections;
       largest->abort();
     }

@@ -120,11 +120,15 @@ TEST_F(LifeTest, PodThatGoesTakesAllItsConnectionsWithIt) {
   worker().remove_source("client-uid");
   Peer late(connect_to(listener_address));  // into the accept queue, or too late for it
   ASSERT_TRUE(until([&] { return stats().transports.value() == 0; })) << gauges();
+  // When a listener goes while a handshake ends, Linux (6.18) may leave the client connected to nothing. Its first byte
+  // is answered by a reset.
+  if (late.open()) late.send("x");
+  const auto is_over = [](const Peer& peer) { return !peer.open() || peer.ended || peer.reset; };
   EXPECT_TRUE(until([&] {
     late.pump();
-    return (app.ended || app.reset) && (relayed.ended || relayed.reset) && (undecided.ended || undecided.reset) &&
-           (!late.open() || late.ended || late.reset);
-  }));
+    return is_over(app) && is_over(relayed) && is_over(undecided) && is_over(late);
+  })) << is_over(app)
+      << is_over(relayed) << is_over(undecided) << is_over(late);
   EXPECT_EQ(stats().active_rpcs.value(), 0u);
   EXPECT_EQ(stats().sources.value(), 0u);
   EXPECT_TRUE(until([&] { return source_gone(); }, 3s));
