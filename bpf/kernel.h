@@ -18,6 +18,7 @@
 #define AF_INET 2
 #define AF_INET6 10
 #define ECONNREFUSED 111
+#define O_NONBLOCK 04000
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
@@ -25,8 +26,17 @@ struct sock_common {
 	volatile unsigned char skc_state;
 };
 
+struct file {
+	unsigned int f_flags;
+};
+
+struct socket {
+	struct file *file;
+};
+
 struct sock {
 	struct sock_common __sk_common;
+	struct socket *sk_socket;
 	__u32 sk_ack_backlog;
 	__u32 sk_max_ack_backlog;
 };

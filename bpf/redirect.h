@@ -7,6 +7,10 @@
  * that has ever sent by TCP never redirects, and one that redirects may fall back
  * to TCP at any message (the peer gone, the slot empty), but not return.
  *
+ * A socket in a sockmap that blocks in recv() may return EAGAIN from there: the kernel (as of 6.18) takes any
+ * wake-up without data, such as room to send, for a timeout. So an application that waits for its connect()
+ * stays with TCP.
+ *
  * There is no backpressure, so only HTTP/2, whose windows bound it, is redirected:
  * the application's first message decides, and the agent's end follows. An account
  * sends an application that is far ahead of the agent back to TCP, which makes it
@@ -41,6 +45,14 @@ static __always_inline bool weir_may_redirect(const struct weir_original *row)
 		return false;
 	pod = bpf_map_lookup_elem(&pods, &row->netns_cookie);
 	return pod && pod->flags & WEIR_POD_REDIRECT;
+}
+
+/* Whether the calls on the socket wait in the kernel. */
+static __always_inline bool weir_blocks(struct bpf_sock *sk)
+{
+	struct sock *kernel_sk = (struct sock *)bpf_skc_to_tcp_sock(sk);
+
+	return !kernel_sk || !(kernel_sk->sk_socket->file->f_flags & O_NONBLOCK);
 }
 
 /* Puts the socket of an ESTABLISHED callback into `sockets`; the storage first, since then sends may come. */

@@ -54,7 +54,7 @@ static __always_inline void weir_client_established(struct bpf_sock_ops *ops)
 	struct weir_original *row = weir_client(sk);
 	struct weir_connection connection;
 
-	if (!row || !weir_may_redirect(row))
+	if (!row || !weir_may_redirect(row) || weir_blocks(sk))
 		return;
 	weir_ends(ops, &connection.client, &connection.listener);
 	connection.netns_cookie = row->netns_cookie;

@@ -1,6 +1,8 @@
 #include "pod.h"
 
+#include <fcntl.h>
 #include <linux/in6.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -173,6 +175,17 @@ int dial(const base::Fd& socket, const base::SocketAddress& to) {
   sockaddr_storage storage{};
   socklen_t size = fill(socket, to, storage);
   return connect(socket.get(), reinterpret_cast<sockaddr*>(&storage), size) == 0 ? 0 : errno;
+}
+
+int dial_without_blocking(const base::Fd& socket, const base::SocketAddress& to) {
+  fcntl(socket.get(), F_SETFL, O_NONBLOCK);
+  int error = dial(socket, to);
+  pollfd connected{socket.get(), POLLOUT, 0};
+  socklen_t size = sizeof error;
+  if (error == EINPROGRESS && poll(&connected, 1, 5000) == 1)
+    getsockopt(socket.get(), SOL_SOCKET, SO_ERROR, &error, &size);
+  fcntl(socket.get(), F_SETFL, 0);
+  return error;
 }
 
 int bind_to(const base::Fd& socket, const base::SocketAddress& at) {

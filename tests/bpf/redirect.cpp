@@ -20,7 +20,7 @@ Redirection::~Redirection() { EXPECT_EQ(maps_.accounts().value(), 0u); }
 Redirection::Ends Redirection::connect_to(const base::SocketAddress& service, int family) const {
   Ends ends;
   ends.client = pod_.socket(family);
-  if (dial(ends.client, service) != 0) throw std::runtime_error("connect");
+  if (dial_without_blocking(ends.client, service) != 0) throw std::runtime_error("connect");
   Arrival arrived = arrival();
   if (arrived.where != Where::agent) throw std::runtime_error("not diverted");
   ends.agent = std::move(arrived.socket);
@@ -99,6 +99,7 @@ void CheckedReader::run() {
   while (true) {
     const ssize_t n = recv(socket_.get(), chunk.data(), chunk.size(), 0);
     if (n == 0) return;
+    if (n < 0 && errno == EAGAIN) continue;  // a wake-up for something else: see bpf/redirect.h
     if (n < 0) {
       wrong_ = std::string("recv: ") + std::strerror(errno) + " at " + std::to_string(position());
       return;

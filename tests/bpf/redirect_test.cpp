@@ -223,8 +223,10 @@ TEST_F(Redirect, DataOfTcpFastOpenMakesItTcp) {
     if (c.deferred) {
       ASSERT_EQ(setsockopt(ends.client.get(), IPPROTO_TCP, TCP_FASTOPEN_CONNECT, &on, sizeof on), 0);
       ASSERT_EQ(setsockopt(ends.client.get(), IPPROTO_TCP, TCP_FASTOPEN_NO_COOKIE, &on, sizeof on), 0);
+      fcntl(ends.client.get(), F_SETFL, O_NONBLOCK);  // or nothing of it would be redirected in any case
       ASSERT_EQ(dial(ends.client, kService4), 0);
       ASSERT_TRUE(send_all(ends.client, kPreface));
+      fcntl(ends.client.get(), F_SETFL, 0);
     } else {
       sockaddr_storage to{};
       const socklen_t size = kService4.to(to);
@@ -238,6 +240,20 @@ TEST_F(Redirect, DataOfTcpFastOpenMakesItTcp) {
     EXPECT_EQ(receive(arrived.socket, kPreface.size() + 6), kPrefaceText + "second");
     EXPECT_EQ(received_by_tcp(arrived.socket), kPreface.size() + 6);
   }
+  EXPECT_EQ(counted(WEIR_STAT_REDIRECTED), 0u);
+}
+
+TEST_F(Redirect, AnApplicationThatWaitsInTheKernelUsesTcp) {
+  Ends ends;
+  ends.client = pod_.socket(AF_INET);
+  ASSERT_EQ(dial(ends.client, kService4), 0);
+  ends.agent = arrival().socket;
+  ASSERT_TRUE(send_all(ends.client, kPreface));
+  EXPECT_EQ(receive(ends.agent, kPreface.size()), kPreface);
+  ASSERT_TRUE(send_all(ends.agent, "the answer"));
+  EXPECT_EQ(receive(ends.client, 10), "the answer");
+  EXPECT_EQ(received_by_tcp(ends.agent), kPreface.size());
+  EXPECT_EQ(received_by_tcp(ends.client), 10u);
   EXPECT_EQ(counted(WEIR_STAT_REDIRECTED), 0u);
 }
 
@@ -283,14 +299,14 @@ TEST_F(Redirect, SocketThatIsConnectedAgainDecidesAgain) {
   ASSERT_EQ(disconnect(ends.client), 0);
   EXPECT_EQ(maps_.accounts().value(), 0u);
   ends.agent.reset();
-  ASSERT_EQ(dial(ends.client, kService4), 0);
+  ASSERT_EQ(dial_without_blocking(ends.client, kService4), 0);
   ends.agent = arrival().socket;
   ASSERT_TRUE(send_all(ends.client, "PING\r\n"));
   EXPECT_EQ(receive(ends.agent, 6), "PING\r\n");
   EXPECT_EQ(received_by_tcp(ends.agent), 6u);
   ASSERT_EQ(disconnect(ends.client), 0);
   ends.agent.reset();
-  ASSERT_EQ(dial(ends.client, kService4), 0);
+  ASSERT_EQ(dial_without_blocking(ends.client, kService4), 0);
   ends.agent = arrival().socket;
   ASSERT_TRUE(send_all(ends.client, kPreface));
   EXPECT_EQ(receive(ends.agent, kPreface.size()), kPreface);
@@ -383,7 +399,7 @@ class RedirectLife : public testing::Test {
   }
   void connect(const base::Fd& listener) {
     client_ = pod_.socket(AF_INET);
-    ASSERT_EQ(dial(client_, kService), 0);
+    ASSERT_EQ(dial_without_blocking(client_, kService), 0);
     agent_ = accept_one({&listener}, {}).socket;
     ASSERT_TRUE(send_all(client_, kPreface));
     ASSERT_EQ(receive(agent_, kPreface.size()), kPreface);
