@@ -4,11 +4,14 @@
 
 namespace weir::config {
 
-RetryPolicy default_retry_policy() {
-  RetryPolicy policy;
-  for (const RetryOn condition :
-       {RetryOn::connect_failure, RetryOn::refused_stream, RetryOn::unavailable, RetryOn::cancelled})
-    policy.conditions |= static_cast<uint32_t>(condition);
+const RetryPolicy& default_retry_policy() {
+  static const RetryPolicy policy = [] {
+    RetryPolicy made;
+    for (const RetryOn condition :
+         {RetryOn::connect_failure, RetryOn::refused_stream, RetryOn::unavailable, RetryOn::cancelled})
+      made.conditions |= static_cast<uint32_t>(condition);
+    return made;
+  }();
   return policy;
 }
 

@@ -89,12 +89,15 @@ struct RetryPolicy {
   std::optional<base::Duration> per_try_timeout;
   std::optional<base::Duration> backoff;  // base interval; absent: 25 ms
   bool ignore_previous_hosts = true;
+  // Paths of the methods that may have been processed and still be called again; absent: all (annotation
+  // weir.dev/idempotent-methods).
+  std::optional<std::vector<std::string>> idempotent_methods;
   bool has(RetryOn condition) const { return (conditions & static_cast<uint32_t>(condition)) != 0; }
   bool operator==(const RetryPolicy&) const = default;
 };
 
 // The mesh's default (Istio's defaultHttpRetryPolicy): what a route without `retries` has.
-RetryPolicy default_retry_policy();
+const RetryPolicy& default_retry_policy();
 
 struct Rewrite {
   std::optional<std::string> uri;  // instead of the prefix (or all) that matched

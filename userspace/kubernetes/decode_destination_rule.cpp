@@ -60,7 +60,7 @@ void decode_connection_pool(ObjectReader& reader, const json& policy, TrafficPol
   pool.max_retries = decode_limit(reader, http, "maxRetries");
   pool.max_concurrent_streams = decode_limit(reader, http, "maxConcurrentStreams");
   pool.idle_timeout = reader.duration(http, "idleTimeout", base::Duration::zero()).value_or(pool.idle_timeout);
-  for (const char* key : {"http1MaxPendingRequests", "http2MaxRequests", "maxRequestsPerConnection", "maxRetries",
+  for (const char* key : {"http1MaxPendingRequests", "http2MaxRequests", "maxRequestsPerConnection",
                           "maxConcurrentStreams", "idleTimeout"})
     not_applied(reader, http, key, "there is no such limit");
   const std::string upgrade =
@@ -123,7 +123,6 @@ config::PolicyWithPorts decode_policy(ObjectReader& reader, const json& parent) 
   const json& policy = reader.object(parent, "trafficPolicy");
   decode_blocks(reader, policy, result.policy);
   if (const json& budget = reader.object(policy, "retryBudget"); !budget.empty()) {
-    not_applied(reader, policy, "retryBudget", "there is no such limit");
     config::RetryBudget decoded;
     if (const auto percent = reader.number(budget, "percent", 0, 100)) decoded.percent = *percent;
     if (const auto least = reader.integer(budget, "minRetryConcurrency", 0, INT32_MAX))

@@ -189,6 +189,20 @@ void decode_condition(ObjectReader& reader, const json& fields, std::string_view
                 "see the retry policies of Envoy: unavailable, reset, 5xx, ...");
 }
 
+// The parts of a list, without spaces around them; empty ones are left out.
+std::vector<std::string_view> comma_separated(std::string_view text) {
+  std::vector<std::string_view> parts;
+  for (size_t from = 0; from <= text.size();) {
+    const size_t end = std::min(text.find(',', from), text.size());
+    std::string_view part = text.substr(from, end - from);
+    while (part.starts_with(' ')) part.remove_prefix(1);
+    while (part.ends_with(' ')) part.remove_suffix(1);
+    if (!part.empty()) parts.push_back(part);
+    from = end + 1;
+  }
+  return parts;
+}
+
 config::RetryPolicy decode_retries(ObjectReader& reader, const json& rule) {
   config::RetryPolicy policy = config::default_retry_policy();
   if (!rule.contains("retries") || rule["retries"].is_null()) return policy;
@@ -197,21 +211,11 @@ config::RetryPolicy decode_retries(ObjectReader& reader, const json& rule) {
   policy.attempts = static_cast<uint32_t>(reader.integer(fields, "attempts", 0, INT32_MAX).value_or(0));
   policy.per_try_timeout = reader.duration(fields, "perTryTimeout", kLeastDuration);
   policy.backoff = reader.duration(fields, "backoff", kLeastDuration);
-  if (policy.attempts > 0)
-    reader.report(Code::route_not_applied, rule, "retries",
-                  "retries are not applied yet beyond calls that no endpoint has begun to process");
   policy.ignore_previous_hosts = reader.boolean(fields, "retryIgnorePreviousHosts").value_or(true);
-  std::string conditions = reader.string(fields, "retryOn");
+  const std::string conditions = reader.string(fields, "retryOn");
   if (conditions.empty()) return policy;
   policy.conditions = 0;
-  for (size_t from = 0; from <= conditions.size();) {
-    const size_t end = std::min(conditions.find(',', from), conditions.size());
-    std::string_view name = std::string_view(conditions).substr(from, end - from);
-    while (name.starts_with(' ')) name.remove_prefix(1);
-    while (name.ends_with(' ')) name.remove_suffix(1);
-    if (!name.empty()) decode_condition(reader, fields, name, policy);
-    from = end + 1;
-  }
+  for (const std::string_view name : comma_separated(conditions)) decode_condition(reader, fields, name, policy);
   std::sort(policy.status_codes.begin(), policy.status_codes.end());
   return policy;
 }
@@ -259,6 +263,16 @@ std::optional<RouteRule> decode_rule(ObjectReader& reader, const json& fields, c
   return rule;
 }
 
+// "pkg.Service/Method, /pkg.Service/Other" as paths.
+std::optional<std::vector<std::string>> idempotent_methods(const config::Labels& annotations) {
+  const auto found = annotations.find("weir.dev/idempotent-methods");
+  if (found == annotations.end()) return std::nullopt;
+  std::vector<std::string> paths;
+  for (const std::string_view name : comma_separated(found->second))
+    paths.push_back(name.starts_with('/') ? std::string(name) : "/" + std::string(name));
+  return paths;
+}
+
 }  // namespace
 
 std::string lower_case(std::string text) {
@@ -277,6 +291,8 @@ void decode_into(ObjectReader& reader, VirtualService& object) {
                   "it names no host, so it applies to nothing (delegates come later)");
   for (const json* fields : reader.objects(spec, "http"))
     if (auto rule = decode_rule(reader, *fields, object)) object.http.push_back(std::move(*rule));
+  if (const auto methods = idempotent_methods(object.metadata.annotations))
+    for (RouteRule& rule : object.http) rule.retries.idempotent_methods = methods;
   report_not_applied(reader, spec, kNotAppliedInSpec);
   check_hosts(reader, spec);
 }

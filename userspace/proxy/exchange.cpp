@@ -12,19 +12,13 @@
 namespace weir::proxy {
 namespace {
 
+using routing::AttemptEnd;
 using telemetry::Flag;
 
 // A request body beyond this is not kept for sending again.
 constexpr size_t kReplayCap = 64 * 1024;
-// How often a request that was refused before processing is moved on: once because nothing
-// is lost by it (gRFC A6), and twice as Istio's default retry policy does.
-constexpr uint32_t kMaxRefusals = 3;
 // Memory for header fields that a returned exchange keeps.
 constexpr size_t kKeptHeaders = 4096;
-
-bool is_shed(const http::Reset& reset) {
-  return reset.origin == http::Reset::Origin::connection && reset.error_code == kShed;
-}
 
 // Beyond this a deadline is none; it keeps instants far from overflowing.
 constexpr base::Duration kLongestTimeout = std::chrono::hours(24 * 365);
@@ -61,6 +55,8 @@ void Exchange::begin(Downstream& downstream, http::Stream& stream) {
   endpoint_ = nullptr;
   tried_count_ = 0;
   refusals_ = 0;
+  due_ = Step::none;
+  retried_ = false;
   response_started_ = response_ended_ = false;
   timeout_.reset();
   request_messages_ = {};
@@ -125,41 +121,13 @@ void Exchange::route_request() {
     if (rule_->rewrite) routing::rewrite(*rule_->rewrite, route.match, request_);
   }
   pool_ = &downstream_->source().pool(*route.cluster);
+  pool_->begin_rpc();
+  retry_.begin(rule_ ? rule_->retries : config::default_retry_policy(), request_.get(":path"));
   try_endpoint();
 }
 
 void Exchange::start_deadline() {
   if (timeout_) worker_.reactor().timers().schedule(deadline_, record_.started + *timeout_);
-}
-
-// 3. An endpoint, and a stream to it.
-void Exchange::try_endpoint() {
-  EndpointPool* picked =
-      tried_count_ < tried_.size() ? pool_->pick({tried_.data(), tried_count_}, worker_.reactor().now()) : nullptr;
-  if (!picked) {
-    if (tried_count_ == 0) return reply(local_reply(Flag::UH, "no_healthy_upstream", "weir: no healthy endpoint"));
-    const std::string message = "weir: no endpoint could be reached: " + failure_;
-    if (record_.flags.has(Flag::OM)) return reply(local_reply(Flag::OM, "overload", message));
-    const Flag flag = record_.flags.has(Flag::UPE) ? Flag::UPE : Flag::UF;
-    return reply(local_reply(flag, "upstream_reset_before_response_started{connection_failure}", message));
-  }
-  endpoint_ = picked;
-  ++endpoint_->active_requests;
-  ++endpoint_->requests;
-  ++record_.attempts;
-  tried_[tried_count_++] = picked;
-  if (Upstream* upstream = picked->ready()) return send_request(*upstream);
-  picked->wait_for(*this, cluster_->connection_pool.connect_timeout);
-}
-
-void Exchange::on_ready(Upstream& upstream) { send_request(upstream); }
-
-void Exchange::on_failed(const ConnectFailure& failure) {
-  failure_ = failure.reason;
-  if (failure.broke_protocol) record_.flags.set(Flag::UPE);
-  if (failure.no_socket) record_.flags.set(Flag::OM);
-  leave_endpoint();
-  try_endpoint();
 }
 
 // 4. The request goes out: its head, and what has come of its body.
@@ -172,6 +140,10 @@ void Exchange::send_request(Upstream& upstream) {
   if (const base::Duration spent = worker_.reactor().now() - record_.started;
       timeout_ && spent > base::Duration::zero() && request_.find("grpc-timeout"))
     request_.set("grpc-timeout", grpc::TimeoutText(std::max(*timeout_ - spent, base::Duration(1))).view());
+  if (retry_.made() > 0) {
+    request_.set("x-envoy-attempt-count", std::to_string(retry_.made() + 1));
+    if (record_.grpc) request_.set("grpc-previous-rpc-attempts", std::to_string(retry_.made()));
+  }
   const bool body = !kept_.empty() || has_request_trailers_ || !request_ended_;
   up_->send_headers(request_, !body);
   for (size_t i = 0; i < kept_.count() && up_; ++i) {
@@ -219,6 +191,7 @@ void Exchange::on_request_data(base::Slice data, bool end_stream) {
     send_request_data(data, end_stream);
     limit_kept();
   }
+  if (end_stream) start_try_timer();
   account();
 }
 
@@ -228,6 +201,7 @@ void Exchange::on_request_trailers(http::Headers& trailers) {
   has_request_trailers_ = true;
   std::swap(request_trailers_, trailers);
   if (up_) up_->send_trailers(request_trailers_);
+  start_try_timer();
   account();
 }
 
@@ -235,10 +209,21 @@ void Exchange::on_request_trailers(http::Headers& trailers) {
 void Exchange::on_response(http::Headers& headers, bool end_stream) {
   const int status = parse_number(headers.get(":status"), 0);
   if (status >= 100 && status < 200) return down_->send_headers(headers, false);
+  if (end_stream || status != 200) {
+    const AttemptEnd end{AttemptEnd::How::response, status, end_stream ? grpc_status(headers) : -1, true};
+    if (retry(end, &headers)) return;
+  } else if (hold_back(headers)) {
+    return account();
+  }
+  begin_response(headers, end_stream);
+}
+
+void Exchange::begin_response(http::Headers& headers, bool end_stream) {
+  cancel_step();
   response_started_ = true;
   replayable_ = false;
   kept_.clear();
-  record_.response_code = status;
+  record_.response_code = parse_number(headers.get(":status"), 0);
   record_.upstream_headers = worker_.reactor().now();
   if (end_stream) note_status(headers);
   if (rule_) {
@@ -251,6 +236,7 @@ void Exchange::on_response(http::Headers& headers, bool end_stream) {
 }
 
 void Exchange::on_response_data(base::Slice data, bool end_stream) {
+  stop_holding_back();
   record_.bytes_sent += data.size();
   response_messages_.add(data.bytes());
   const size_t sent = down_->send_data(keepable(std::move(data)), end_stream);
@@ -260,14 +246,20 @@ void Exchange::on_response_data(base::Slice data, bool end_stream) {
 }
 
 void Exchange::on_response_trailers(http::Headers& trailers) {
+  // Without a message between them as good as Trailers-Only.
+  if (record_.bytes_sent == 0) {
+    if (retry({AttemptEnd::How::response, record_.response_code, grpc_status(trailers), true}, &trailers)) return;
+    stop_holding_back();
+  }
   note_status(trailers);
   down_->send_trailers(trailers);
   response_complete();
 }
 
-void Exchange::note_status(const http::Headers& fields) {
-  if (!record_.grpc) return;
-  record_.grpc_status = parse_number(fields.get("grpc-status"), -1);
+void Exchange::note_status(const http::Headers& fields) { record_.grpc_status = grpc_status(fields); }
+
+int Exchange::grpc_status(const http::Headers& fields) const {
+  return record_.grpc ? parse_number(fields.get("grpc-status"), -1) : -1;
 }
 
 void Exchange::on_response_sent(size_t bytes) {
@@ -301,33 +293,6 @@ void Exchange::on_downstream_reset(const http::Reset& reset) {
   finish();
 }
 
-void Exchange::on_upstream_reset(const http::Reset& reset) {
-  up_ = nullptr;
-  if (response_ended_) return;
-  leave_endpoint();
-  if (!response_started_ && reset.unprocessed && replayable_ && refusals_ < kMaxRefusals) {
-    ++refusals_;
-    failure_ = "refused by the endpoint";
-    // With every endpoint tried, the whole cluster is open again.
-    if (tried_count_ >= pool_->cluster()->endpoints.size()) tried_count_ = 0;
-    return try_endpoint();
-  }
-  if (is_shed(reset))
-    return reply(local_reply(Flag::OM, "overload", "weir: the pod holds too much of the agent's memory"));
-  Flag flag = Flag::UR;
-  std::string_view message = "weir: the endpoint reset the stream";
-  if (reset.origin == http::Reset::Origin::connection) {
-    flag = Flag::UC;
-    message = "weir: the connection to the endpoint ended";
-  } else if (reset.origin == http::Reset::Origin::local) {
-    flag = Flag::UPE;
-    message = "weir: the endpoint broke the protocol";
-  }
-  reply(local_reply(
-      flag, response_started_ ? "upstream_reset_after_response_started" : "upstream_reset_before_response_started",
-      message));
-}
-
 void Exchange::deadline_passed(base::Instant) {
   reply(local_reply(Flag::UT, "response_timeout", "weir: deadline exceeded"));
 }
@@ -340,6 +305,7 @@ void Exchange::abandon() {
 void Exchange::reply(const LocalReply& local_reply) {
   stop_waiting();
   deadline_.cancel();
+  cancel_step();
   drop_attempt(http::kCancel);
   if (local_reply.flag) record_.flags.set(*local_reply.flag);
   record_.details = local_reply.details;
@@ -372,7 +338,8 @@ void Exchange::reply(const LocalReply& local_reply) {
 }
 
 void Exchange::account() {
-  const auto now = static_cast<int64_t>(request_.bytes() + request_trailers_.bytes() + kept_.bytes() +
+  const size_t held = due_ == Step::hold_back ? held_head_.bytes() : 0;
+  const auto now = static_cast<int64_t>(request_.bytes() + request_trailers_.bytes() + kept_.bytes() + held +
                                         (up_ ? up_->unsent() : 0) + (down_ ? down_->unsent() : 0));
   if (now == accounted_) return;
   downstream_->hold(now - accounted_);
@@ -403,7 +370,9 @@ void Exchange::leave_endpoint() {
 void Exchange::finish() {
   stop_waiting();
   deadline_.cancel();
+  cancel_step();
   drop_attempt(http::kCancel);
+  if (pool_) pool_->end_rpc(retried_);
   if (down_) down_->release(http::kNoError);
   down_ = nullptr;
 
@@ -430,7 +399,7 @@ void Exchange::finish() {
   kept_.clear();
   downstream_->hold(-std::exchange(accounted_, 0));
   downstream_->source().end_stream();
-  for (http::Headers* headers : {&request_, &request_trailers_, &reply_})
+  for (http::Headers* headers : {&request_, &request_trailers_, &reply_, &held_head_})
     if (headers->bytes() > kKeptHeaders) *headers = {};
   --worker_.stats().active_rpcs;
   ++worker_.stats().rpcs_total;

@@ -1,7 +1,7 @@
 // Exchange: one RPC, from the request's head to the last byte of the response.
 //
 //   begin -> on_request -> pick an endpoint -> lease a stream -> send -> relay -> finish
-//                              ^------- failed before it was processed ----'
+//                              ^------- an attempt failed: exchange_attempts.cpp
 //
 // It knows http/ and not HTTP/2. It holds two streams, `down_` towards the application and
 // `up_` towards the endpoint, and gives window back on one side only when bytes have left on the
@@ -20,6 +20,7 @@
 #include "proxy/local_reply.h"
 #include "proxy/pool.h"
 #include "proxy/slab.h"
+#include "routing/retry.h"
 #include "telemetry/rpc.h"
 
 namespace weir::proxy {
@@ -56,11 +57,25 @@ class Exchange final : public Slabbed, private Waiter {
     Exchange& exchange;
   };
 
+  // What happens when the timer step_ expires.
+  enum class Step : uint8_t {
+    none,
+    try_timeout,  // the attempt may take no longer
+    backoff,      // the next attempt begins
+    hold_back,    // the response's head, in held_head_, goes to the application
+  };
+  void start_step(Step step, base::Duration after);
+  void cancel_step();
+  void next_step(base::Instant now);
+
   // In the order in which they happen.
   void on_request(http::Headers& headers, bool end_stream);
   void route_request();
   void start_deadline();
+  // exchange_attempts.cpp.
   void try_endpoint();
+  void no_endpoint_left();
+  void start_try_timer();
   void on_ready(Upstream& upstream) override;
   void on_failed(const ConnectFailure& failure) override;
   void send_request(Upstream& upstream);
@@ -71,6 +86,7 @@ class Exchange final : public Slabbed, private Waiter {
   void request_bytes_left(size_t bytes);
 
   void on_response(http::Headers& headers, bool end_stream);
+  void begin_response(http::Headers& headers, bool end_stream);
   void on_response_data(base::Slice data, bool end_stream);
   void on_response_trailers(http::Headers& trailers);
   void on_response_sent(size_t bytes);
@@ -79,6 +95,16 @@ class Exchange final : public Slabbed, private Waiter {
   void on_downstream_reset(const http::Reset& reset);
   void on_upstream_reset(const http::Reset& reset);
   void deadline_passed(base::Instant now);
+
+  // exchange_attempts.cpp: nothing has gone to the application yet, and the request is here to be sent again.
+  bool may_retry() const { return replayable_ && !response_started_ && retry_.possible(); }
+  // An attempt has ended so. True: another one follows. `fields`: the response's last header section, or null.
+  bool retry(const routing::AttemptEnd& end, const http::Headers* fields);
+  // Whether the response's head waits for what follows it.
+  bool hold_back(http::Headers& headers);
+  void stop_holding_back();
+  // Lets all endpoints be picked that may be by now.
+  void open_cluster_again();
 
   // Ends the RPC towards the application: Trailers-Only, or trailers if the response has begun.
   void reply(const LocalReply& local_reply);
@@ -94,6 +120,7 @@ class Exchange final : public Slabbed, private Waiter {
 
   bool request_ended() const { return request_ended_; }
   void note_status(const http::Headers& fields);
+  int grpc_status(const http::Headers& fields) const;
 
   Worker& worker_;
   FromDownstream from_downstream_{*this};
@@ -124,6 +151,11 @@ class Exchange final : public Slabbed, private Waiter {
   std::array<const clusters::EndpointState*, 8> tried_{};
   size_t tried_count_ = 0;
   uint32_t refusals_ = 0;
+  Step due_ = Step::none;
+  bool retried_ = false;  // counts among the pool's retries
+  routing::RetryState retry_;
+  http::Headers held_head_;
+  io::MemberTimer<Exchange, &Exchange::next_step> step_{*this};
 
   http::Headers reply_;
   bool admitted_ = false;  // the pod may have one more RPC

@@ -159,6 +159,15 @@ EndpointPool* ClusterPool::pick(std::span<const clusters::EndpointState* const> 
   return static_cast<EndpointPool*>(balancer_.pick(cluster_->load_balancing, pickable_, tried, now));
 }
 
+bool ClusterPool::begin_retries() {
+  uint32_t most = cluster_->connection_pool.max_retries;
+  if (const auto& budget = cluster_->retry_budget)
+    most = std::max(budget->min_retry_concurrency, static_cast<uint32_t>(budget->percent / 100 * rpcs_));
+  if (retried_rpcs_ >= most) return false;
+  ++retried_rpcs_;
+  return true;
+}
+
 void ClusterPool::sweep() {
   std::erase_if(retired_, [](const auto& pool) { return pool->idle(); });
 }

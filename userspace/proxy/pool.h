@@ -93,6 +93,15 @@ class ClusterPool {
   // The cluster is gone: all its endpoints have left.
   void retire();
   EndpointPool* pick(std::span<const clusters::EndpointState* const> tried, base::Instant now);
+  // An RPC under way, from its first attempt to its end.
+  void begin_rpc() { ++rpcs_; }
+  void end_rpc(bool retried) {
+    --rpcs_;
+    retried_rpcs_ -= retried ? 1 : 0;
+  }
+  // One of them makes attempts after its first from now on. False: retryBudget, or connectionPool.http.maxRetries,
+  // allows no more at a time.
+  bool begin_retries();
   // Lets go of endpoints that left and have nothing open any more.
   void sweep();
 
@@ -101,6 +110,8 @@ class ClusterPool {
   Source& source_;
   std::shared_ptr<const config::Cluster> cluster_;
   clusters::Balancer balancer_;
+  uint32_t rpcs_ = 0;
+  uint32_t retried_rpcs_ = 0;
   std::vector<std::unique_ptr<EndpointPool>> endpoints_;
   std::vector<clusters::EndpointState*> pickable_;  // endpoints_, as the balancer takes them
   std::vector<std::unique_ptr<EndpointPool>> retired_;

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "base/clock.h"
+#include "http/stream.h"
 #include "http2/intrusive_list.h"
 
 namespace weir::proxy {
@@ -19,6 +20,9 @@ struct InTurn;
 // The error code of the http::Reset with which streams of a connection end that was closed to free memory. Never on the
 // wire, and no code of RFC 9113 section 7.
 inline constexpr uint32_t kShed = UINT32_MAX;
+inline bool is_shed(const http::Reset& reset) {
+  return reset.origin == http::Reset::Origin::connection && reset.error_code == kShed;
+}
 
 class Transport : public http2::Hook<InTurn> {
  public:

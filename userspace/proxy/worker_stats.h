@@ -37,6 +37,8 @@ struct WorkerStats {
   Counter tcp_relays, tcp_relays_total;
   Counter transports;  // all of the above and those not yet decided
   Counter active_rpcs, rpcs_total;
+  Counter retries;             // attempts after an RPC's first that its retry policy asked for
+  Counter retry_overflows;     // those that retryBudget or maxRetries did not allow
   Counter undiverted_accepts;  // accepted without an original destination, and closed
   Counter accept_failures;     // out of descriptors or memory
   Counter refused_connections, refused_streams, shed_connections;  // beyond a pod's limits

@@ -107,16 +107,16 @@ TEST(VirtualServiceDecode, RetriesAsIstioReadsThem) {
       {"", 2, kDefault, ""},
       {"retries: {attempts: 0}", 0, kDefault, ""},
       {"retries: {perTryTimeout: 2s}", 0, kDefault, ""},
-      {"retries: {attempts: 3}", 3, kDefault, "WEIR0501"},
+      {"retries: {attempts: 3}", 3, kDefault, ""},
       {"retries: {attempts: 3, retryOn: \"unavailable, resource-exhausted,deadline-exceeded\"}",
        3,
        {RetryOn::unavailable, RetryOn::resource_exhausted, RetryOn::deadline_exceeded},
-       "WEIR0501"},
+       ""},
       {"retries: {attempts: 1, retryOn: \"5xx,503,gateway-error,retriable-status-codes\"}",
        1,
        {RetryOn::http_5xx, RetryOn::gateway_error, RetryOn::retriable_status_codes},
-       "WEIR0501"},
-      {"retries: {attempts: 1, retryOn: \"unavailabel,99,reset\"}", 1, {RetryOn::reset}, "WEIR0501 WEIR0503 WEIR0503"},
+       ""},
+      {"retries: {attempts: 1, retryOn: \"unavailabel,99,reset\"}", 1, {RetryOn::reset}, "WEIR0503 WEIR0503"},
   };
   for (const Case& c : kCases) {
     const SourceContents contents =

@@ -53,7 +53,8 @@ TEST_F(FailureTest, RequestRefusedByEveryEndpointEndsAfterFewAttempts) {
   auto& second = backend(refuse);
   start();
   StreamLog& call = client().unary();
-  expect_unavailable(call, "UR", "reset");
+  expect_unavailable(call, "UR,URX", "reset");
+  // The first, one that costs nothing, and two of the default policy.
   EXPECT_EQ(first.request_count() + second.request_count(), 4u);
 }
 
@@ -117,8 +118,9 @@ TEST_F(FailureTest, RefusedConnectMovesToAnotherEndpoint) {
 TEST_F(FailureTest, EveryConnectRefusedIsUnavailableWithFlagUF) {
   for (int i = 0; i < 3; ++i) add_endpoint(loopback(closed_port()));
   start();
-  expect_unavailable(client().unary(), "UF", "Connection refused");
-  EXPECT_EQ(stats().upstream_connect_failures.value(), 3u);
+  expect_unavailable(client().unary(), "UF,URX", "Connection refused");
+  // Each endpoint once, and so again after each backoff of the default policy.
+  EXPECT_EQ(stats().upstream_connect_failures.value(), 9u);
 }
 
 TEST_F(FailureTest, NoEndpointIsUnavailableWithFlagUH) {
@@ -171,31 +173,32 @@ TEST_P(PlainHttpTest, GetsAnHttpStatusAndTheReasonAsText) {
 
 INSTANTIATE_TEST_SUITE_P(Cases, PlainHttpTest,
                          ::testing::Values(PlainCase{"NoEndpoint", PlainCase::none, "503", "503 grpc -1 UH x1"},
-                                           PlainCase{"ConnectRefused", PlainCase::refused, "503", "503 grpc -1 UF x1"},
-                                           PlainCase{"NotHttp2", PlainCase::http1, "502", "502 grpc -1 UPE x1"},
+                                           PlainCase{"ConnectRefused", PlainCase::refused, "503",
+                                                     "503 grpc -1 UF,URX x1"},
+                                           PlainCase{"NotHttp2", PlainCase::http1, "502", "502 grpc -1 URX,UPE x1"},
                                            PlainCase{"ServiceGone", PlainCase::gone, "503", "503 grpc -1 NC x1"}),
                          [](const auto& tested) { return tested.param.name; });
 
 TEST_F(FailureTest, BackendOfHttp1IsUnavailableWithFlagUPE) {
   backend<RawBackend>().on_accept = [](Peer& peer) { peer.send("HTTP/1.1 400 Bad Request\r\n\r\n"); };
   start();
-  expect_unavailable(client().unary(), "UPE", "no endpoint could be reached");
-  EXPECT_EQ(stats().upstream_protocol_errors.value(), 1u);
+  expect_unavailable(client().unary(), "URX,UPE", "no endpoint could be reached");
+  EXPECT_EQ(stats().upstream_protocol_errors.value(), 3u);
 }
 
 TEST_F(FailureTest, BackendThatClosesAtOnceIsUnavailableWithFlagUF) {
   auto& closing = backend<RawBackend>();
   closing.on_accept = [](Peer& peer) { peer.close(); };
   start();
-  expect_unavailable(client().unary(), "UF", "no endpoint could be reached");
-  EXPECT_EQ(closing.connections.size(), 1u);
+  expect_unavailable(client().unary(), "UF,URX", "no endpoint could be reached");
+  EXPECT_EQ(closing.connections.size(), 3u);
 }
 
 TEST_F(FailureTest, BackendThatSaysNothingIsUnavailableAfterTheConnectTimeout) {
   cluster.connection_pool.connect_timeout = 100ms;
   backend<RawBackend>();
   start();
-  expect_unavailable(client().unary(), "UF", "connect timeout");
+  expect_unavailable(client().unary(), "UF,URX", "connect timeout");
 }
 
 TEST_F(FailureTest, BackendThatAllowsNoStreamIsUnavailableAfterTheConnectTimeout) {
@@ -204,8 +207,8 @@ TEST_F(FailureTest, BackendThatAllowsNoStreamIsUnavailableAfterTheConnectTimeout
   none.max_concurrent_streams = 0;
   auto& closed = backend(echo, none);
   start();
-  expect_unavailable(client().unary(), "UF", "SETTINGS");
-  EXPECT_EQ(closed.connections.size(), 1u);
+  expect_unavailable(client().unary(), "UF,URX", "SETTINGS");
+  EXPECT_EQ(closed.connections.size(), 3u);
 }
 
 TEST_F(FailureTest, BackendThatDiesMidStreamEndsTheResponseWithTrailersAndOtherStreamsGoOn) {
