@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
 
@@ -130,6 +131,9 @@ inline constexpr std::array<CodeMeaning, 37> kCodes{{
 }};
 
 config::Finding finding(Code code, const Origin& origin, std::string object, std::string message, std::string fix = {});
+
+// As the admin socket and `weirctl -o json` give it (weir/admin_api.h).
+nlohmann::json to_json(const config::Finding& finding);
 
 // Text from a manifest as it may appear in a message: quoted, cut short, control characters escaped.
 std::string shown(std::string_view text);
