@@ -262,9 +262,10 @@ void IstioRules::check_route(const config::Snapshot& snapshot, const Suggestions
   std::set<std::pair<std::string, std::string>> seen;
   for (const DestinationPlace& place : object.places) {
     const std::string host = complete_host(place.host, object.metadata.namespace_name, settings_.cluster_domain);
-    if (!seen.emplace(host, place.subset).second) continue;
     const auto service = snapshot.by_host.find(host);
-    if (service == snapshot.by_host.end()) {
+    const bool known = service != snapshot.by_host.end();
+    if (!seen.emplace(host, known ? place.subset : std::string()).second) continue;
+    if (!known) {
       findings.push_back(about_route(Code::unknown_host, object.metadata, place.host_line,
                                      "it routes to " + shown(host) + ", which is no Service: these calls fail (NC)",
                                      suggestions.instead_of(host)));

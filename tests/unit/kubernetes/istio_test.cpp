@@ -407,10 +407,10 @@ TEST(IstioRules, TheLikelyFixNamesWhatIsThere) {
                                "      weight: 1\n")});
   world.build();
   ASSERT_EQ(world.findings("WEIR0505").size(), 1u);
-  EXPECT_EQ(world.findings("WEIR0505")[0].line, 11);
+  EXPECT_EQ(world.findings("WEIR0505")[0].line, 10);
   EXPECT_THAT(world.findings("WEIR0505")[0].fix, HasSubstr("defined are 'v1', 'v2'"));
   ASSERT_EQ(world.findings("WEIR0504").size(), 1u);
-  EXPECT_EQ(world.findings("WEIR0504")[0].line, 14);
+  EXPECT_EQ(world.findings("WEIR0504")[0].line, 13);
   EXPECT_EQ(world.findings("WEIR0504")[0].fix, "write 'greeter.shop.svc.cluster.local'");
 }
 

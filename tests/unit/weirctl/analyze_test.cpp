@@ -53,9 +53,19 @@ Outcome run(std::vector<std::string> arguments, Settings settings = {}, const st
   return outcome;
 }
 
-std::string without(std::string text, const std::string& part) {
-  for (size_t at; (at = text.find(part)) != std::string::npos;) text.erase(at, part.size());
-  return text;
+// The lines, files without their folder. Left out: what is only a matter of time ("not applied yet"), and the
+// clusterIPs that the mission's Services leave to the API server.
+std::vector<std::string> lines_of(const std::string& text) {
+  std::vector<std::string> lines;
+  std::istringstream in(text);
+  for (std::string line; std::getline(in, line);) {
+    if (const size_t at = line.find(kMission); at != std::string::npos) line.erase(at, kMission.size());
+    bool left_out = false;
+    for (const char* code : {"[WEIR0201]", "[WEIR0302]", "[WEIR0501]", "[WEIR0502]"})
+      left_out = left_out || line.find(code) != std::string::npos;
+    if (!left_out) lines.push_back(line);
+  }
+  return lines;
 }
 
 class Folder {
@@ -85,14 +95,112 @@ constexpr char kSecurity[] =
 TEST(Analyze, SaysOfEachFileOfTheMissionWhatIsWrongWithIt) {
   const struct {
     const char* file;
-    const char* lines;
+    std::vector<std::string> lines;
   } kCases[] = {
-#include "analyze_mission.inc"
+      {"destinationrule-pool.yaml",
+       {"Warning [WEIR0204] (DestinationRule default/http2-connection-pool, destinationrule-pool.yaml:1) there is no "
+        "API group networking.io; taken for networking.istio.io; likely fix: write apiVersion: networking.istio.io/v1",
+        "Warning [WEIR0504] (DestinationRule default/http2-connection-pool, destinationrule-pool.yaml:1) its host "
+        "'grpc-service.default.svc.cluster.local' is no Service: it applies to nothing; likely fix: create the "
+        "Service, or correct the host"}},
+      {"destinationrule-subsets.yaml",
+       {"Warning [WEIR0504] (DestinationRule default/grpc-service-dr, destinationrule-subsets.yaml:1) its host "
+        "'grpc-service.default.svc.cluster.local' is no Service: it applies to nothing; likely fix: create the "
+        "Service, or correct the host"}},
+      {"gateway.yaml", {}},
+      {"service-generic.yaml",
+       {"Info [WEIR0301] (Service default/api-service, service-generic.yaml:10) the protocol of port 9000 'api-port' "
+        "is not declared: its connections are not diverted; likely fix: declare it: appProtocol: grpc, or a port name "
+        "such as grpc-api"}},
+      {"service-grpc.yaml", {}},
+      {"service-http2.yaml", {}},
+      {"service-table.yaml",
+       {"Info [WEIR0301] (Service default/table-generic, service-table.yaml:21) the protocol of port 9090 'api-port' "
+        "is not declared: its connections are not diverted; likely fix: declare it: appProtocol: grpc, or a port name "
+        "such as grpc-api"}},
+      {"virtualservice-canary.yaml",
+       {"Warning [WEIR0504] (VirtualService default/grpc-canary, virtualservice-canary.yaml:1) its host "
+        "'grpc-service.default.svc.cluster.local' is no Service: no call is dialled to it; likely fix: create the "
+        "Service, or correct the host",
+        "Warning [WEIR0504] (VirtualService default/grpc-canary, virtualservice-canary.yaml:12) it routes to "
+        "'grpc-service.default.svc.cluster.local', which is no Service: these calls fail (NC); likely fix: create the "
+        "Service, or correct the host"}},
+      {"virtualservice-ingress.yaml", {}},
+      {"virtualservice-retries.yaml",
+       {"Warning [WEIR0504] (VirtualService default/grpc-with-retries, virtualservice-retries.yaml:1) its host "
+        "'grpc-service.default.svc.cluster.local' is no Service: no call is dialled to it; likely fix: create the "
+        "Service, or correct the host",
+        "Warning [WEIR0205] (VirtualService default/grpc-with-retries, virtualservice-retries.yaml:12) the host "
+        "'grpc-service.default.svc.cluster.cluster.local' names no service: it has 'cluster' twice; likely fix: write "
+        "'grpc-service.default.svc.cluster.local'",
+        "Warning [WEIR0504] (VirtualService default/grpc-with-retries, virtualservice-retries.yaml:12) it routes to "
+        "'grpc-service.default.svc.cluster.cluster.local', which is no Service: these calls fail (NC); likely fix: "
+        "create the Service, or correct the host"}},
+      {"",
+       {"Warning [WEIR0204] (DestinationRule default/http2-connection-pool, destinationrule-pool.yaml:1) there is no "
+        "API group networking.io; taken for networking.istio.io; likely fix: write apiVersion: networking.istio.io/v1",
+        "Info [WEIR0301] (Service default/api-service, service-generic.yaml:10) the protocol of port 9000 'api-port' "
+        "is not declared: its connections are not diverted; likely fix: declare it: appProtocol: grpc, or a port name "
+        "such as grpc-api",
+        "Info [WEIR0301] (Service default/table-generic, service-table.yaml:21) the protocol of port 9090 'api-port' "
+        "is not declared: its connections are not diverted; likely fix: declare it: appProtocol: grpc, or a port name "
+        "such as grpc-api",
+        "Warning [WEIR0506] (VirtualService default/grpc-with-retries, virtualservice-retries.yaml:1) the host "
+        "'grpc-service.default.svc.cluster.local' belongs to VirtualService default/grpc-canary already, which is "
+        "older or comes first by name: for clients that see both, none of these rules applies; likely fix: put the "
+        "rules into one VirtualService",
+        "Warning [WEIR0205] (VirtualService default/grpc-with-retries, virtualservice-retries.yaml:12) the host "
+        "'grpc-service.default.svc.cluster.cluster.local' names no service: it has 'cluster' twice; likely fix: write "
+        "'grpc-service.default.svc.cluster.local'",
+        "Warning [WEIR0504] (VirtualService default/grpc-with-retries, virtualservice-retries.yaml:12) it routes to "
+        "'grpc-service.default.svc.cluster.cluster.local', which is no Service: these calls fail (NC); likely fix: "
+        "write 'grpc-service.default.svc.cluster.local'"}},
   };
   for (const auto& c : kCases) {
     const Outcome outcome = run({kMission + c.file});
-    EXPECT_EQ(without(outcome.out, kMission), c.lines) << c.file;
+    EXPECT_THAT(lines_of(outcome.out), testing::ElementsAreArray(c.lines)) << c.file;
+    EXPECT_EQ(outcome.exit, kOk) << c.file;
   }
+}
+
+TEST(Analyze, OtherSlipsHaveLineAndLikelyFixToo) {
+  const std::string slips = std::string(kGood) + R"(---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: canary}
+spec:
+  hosts: [good]
+  http:
+  - route:
+    - destination: {host: good, subset: v1}
+      weight: 90
+    - destination: {host: good, subset: v1}
+      weight: 10
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: numbers}
+spec:
+  hosts: [good]
+  http:
+  - route: [{destination: {host: good}}]
+    headers:
+      request:
+        set:
+          x-version: 1
+)";
+  const Outcome outcome = run({"-"}, {}, slips);
+  EXPECT_THAT(
+      lines_of(outcome.out),
+      testing::ElementsAre(
+          "Error [WEIR0505] (VirtualService default/canary, -:13) it routes to the subset 'v1' of "
+          "'good.default.svc.cluster.local', which no DestinationRule defines: these calls fail (NC); likely fix: "
+          "define the subset in a DestinationRule for the host",
+          "Warning [WEIR0511] (VirtualService default/canary, -:15) the route goes to 'good', subset 'v1', twice: the "
+          "weights add up; likely fix: name another subset in one of them",
+          "Error [WEIR0101] (VirtualService default/numbers, -:28) spec.http[0].headers.request.set.x-version is an "
+          "integer where a string is expected; object rejected; likely fix: quote it: \"1\""));
+  EXPECT_EQ(outcome.exit, kFindings);
 }
 
 TEST(Analyze, FilesOfAFolderAreOneConfiguration) {
@@ -114,7 +222,8 @@ TEST(Analyze, FilesOfAFolderAreOneConfiguration) {
 TEST(Analyze, AFileThatIsNamedTwiceCountsOnce) {
   const Folder folder;
   const std::string file = folder.write("service.yaml", kGood);
-  const Outcome outcome = run({folder.path(), file, folder.path() + "/../" + fs::path(folder.path()).filename().string()});
+  const Outcome outcome =
+      run({folder.path(), file, folder.path() + "/../" + fs::path(folder.path()).filename().string()});
   EXPECT_EQ(outcome.out, "");
   EXPECT_EQ(outcome.err, "No findings in 1 object of 1 file.\n");
   folder.write("again.yaml", kGood);
@@ -161,16 +270,17 @@ TEST(Analyze, TheThresholdDecidesAboutTheExitCode) {
 TEST(Analyze, JsonIsAnArrayOfFindings) {
   Settings settings;
   settings.format = Format::json;
-  const Outcome outcome = run({kMission + "gateway.yaml"}, settings);
+  const Outcome outcome = run({kMission + "service-generic.yaml"}, settings);
   const json findings = json::parse(outcome.out);
-  ASSERT_EQ(findings.size(), 1u);
-  EXPECT_EQ(findings[0], json({{"code", "WEIR0201"},
-                               {"severity", "warning"},
-                               {"file", kMission + "gateway.yaml"},
-                               {"line", 1},
-                               {"object", "Gateway default/grpc-gateway"},
-                               {"message", "Gateway is not applied yet: nothing listens on its ports"},
-                               {"fix", ""}}));
+  ASSERT_EQ(findings.size(), 2u);
+  EXPECT_EQ(findings[1],
+            json({{"code", "WEIR0301"},
+                  {"severity", "info"},
+                  {"file", kMission + "service-generic.yaml"},
+                  {"line", 10},
+                  {"object", "Service default/api-service"},
+                  {"message", "the protocol of port 9000 'api-port' is not declared: its connections are not diverted"},
+                  {"fix", "declare it: appProtocol: grpc, or a port name such as grpc-api"}}));
   EXPECT_EQ(run({"-"}, settings, kGood).out, "[]\n");
 }
 
