@@ -11,6 +11,7 @@ void add_describe(CLI::App& app, Session& session);
 void add_proxy_config(CLI::App& app, Session& session);
 void add_bpf(CLI::App& app, Session& session);
 void add_logs(CLI::App& app, Session& session);
+void add_analyze(CLI::App& app, Session& session);
 void add_why(CLI::App& app, Session& session);
 void add_bypass(CLI::App& app, Session& session);
 void add_control(CLI::App& app, Session& session);  // log, drain, metrics, version

@@ -49,6 +49,7 @@ int main(int argc, char** argv) {
   add_proxy_config(app, session);
   add_bpf(app, session);
   add_logs(app, session);
+  add_analyze(app, session);
   add_why(app, session);
   add_bypass(app, session);
   add_control(app, session);

@@ -17,6 +17,8 @@ std::string render_flows(const nlohmann::json& rows, bool wide, bool color);
 std::string render_bpf_stats(const nlohmann::json& rows, bool wide, bool color);
 std::string render_brakes(const nlohmann::json& brakes, bool wide, bool color);
 std::string render_log_record(const nlohmann::json& record, bool color);
+// One line each, as istioctl analyze has them. `findings` are as /config_dump has them.
+std::string render_analysis(const nlohmann::json& findings, bool wide, bool color);
 std::string render_why(const nlohmann::json& verdict, bool wide, bool color);
 std::string render_service_description(const nlohmann::json& service, bool wide, bool color);
 std::string render_pod_description(const nlohmann::json& pod, bool wide, bool color);

@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include "kubernetes/findings.h"
 #include "weir/admin_api.h"
 
 namespace weir::admin {
@@ -113,13 +114,6 @@ json pod_of(const config::Pod& pod) {
           {key::redirect, pod.redirect}};
 }
 
-json finding_of(const config::Finding& finding) {
-  return {{key::code, finding.code},     {key::severity, to_string(finding.severity)},
-          {key::file, finding.file},     {key::line, finding.line},
-          {key::object, finding.object}, {key::message, finding.message},
-          {key::fix, finding.fix}};
-}
-
 // "Service default/greeter" is about "default/greeter".
 bool is_about(const config::Finding& finding, std::string_view qualified_name) {
   const std::string_view object = finding.object;
@@ -159,7 +153,7 @@ json to_json(const config::Snapshot& snapshot, std::string_view only) {
     for (const auto& pod : snapshot.pods) pods.push_back(pod_of(*pod));
   }
   for (const config::Finding& finding : snapshot.findings) {
-    if (only.empty() || is_about(finding, only)) findings.push_back(finding_of(finding));
+    if (only.empty() || is_about(finding, only)) findings.push_back(kubernetes::to_json(finding));
   }
   return {{key::revision, snapshot.revision},
           {key::services, std::move(services)},

@@ -1,93 +1,17 @@
 #include "http2/header_rules.h"
 
 #include <algorithm>
-#include <array>
-#include <cstring>
 #include <string_view>
+
+#include "http/field_rules.h"
 
 namespace weir::http2 {
 namespace {
 
+using http::is_digit;
+using http::is_lower;
+using http::is_upper;
 using Text = std::string_view;
-
-constexpr bool is_digit(char c) { return c >= '0' && c <= '9'; }
-constexpr bool is_lower(char c) { return c >= 'a' && c <= 'z'; }
-constexpr bool is_upper(char c) { return c >= 'A' && c <= 'Z'; }
-
-// RFC 9110 section 5.6.2 tokens; `upper` adds the letters that HTTP/2 bans from field names.
-constexpr std::array<bool, 256> token_table(bool upper) {
-  std::array<bool, 256> table{};
-  for (int i = 0; i < 256; ++i) {
-    const char c = static_cast<char>(i);
-    table[static_cast<size_t>(i)] = is_digit(c) || is_lower(c) || (upper && is_upper(c));
-  }
-  for (const char c : Text("!#$%&'*+-.^_`|~")) table[static_cast<uint8_t>(c)] = true;
-  return table;
-}
-constexpr auto kNameCharacters = token_table(false);
-constexpr auto kTokenCharacters = token_table(true);
-constexpr uint64_t kSpaces = 0x2020202020202020;
-
-bool all_in(Text text, const std::array<bool, 256>& table) {
-  bool ok = true;
-  for (const char c : text) ok &= table[static_cast<uint8_t>(c)];
-  return ok;
-}
-
-// Whether any of eight bytes is a control character other than HTAB. Exact for whole words without a control
-// character; with one (or with HTAB) the bytes are looked at one by one.
-bool has_control(uint64_t eight) {
-  constexpr uint64_t kOnes = 0x0101010101010101;
-  constexpr uint64_t kHighs = 0x8080808080808080;
-  const uint64_t below_space = (eight - kOnes * 0x20) & ~eight & kHighs;
-  const uint64_t from_del = eight ^ kOnes * 0x7f;
-  const uint64_t is_del = (from_del - kOnes) & ~from_del & kHighs;
-  if ((below_space | is_del) == 0) return false;
-  for (int i = 0; i < 8; ++i) {
-    const auto byte = static_cast<uint8_t>(eight >> 8 * i);
-    if ((byte < 0x20 && byte != '\t') || byte == 0x7f) return true;
-  }
-  return false;
-}
-
-uint64_t load(const char* at, size_t n) {
-  uint64_t word = kSpaces;
-  std::memcpy(&word, at, n);
-  return word;
-}
-
-// No control characters but HTAB (RFC 9110 section 5.5), no white space at the ends (RFC 9113 section 8.2.1).
-bool valid_value(Text value) {
-  if (value.empty()) return true;
-  const auto blank = [](char c) { return c == ' ' || c == '\t'; };
-  if (blank(value.front()) || blank(value.back())) return false;
-  if (value.size() < 8) return !has_control(load(value.data(), value.size()));
-  // The last word overlaps the one before it.
-  const char* const last = value.data() + value.size() - 8;
-  for (const char* at = value.data(); at < last; at += 8) {
-    if (has_control(load(at, 8))) return false;
-  }
-  return !has_control(load(last, 8));
-}
-
-// Connection-specific fields (8.2.2). `name` and `value` are already known to be well-formed.
-const char* check_connection_specific(Text name, Text value) {
-  switch (name.size()) {
-    case 2:
-      if (name == "te" && value != "trailers") return "te other than trailers";
-      return nullptr;
-    case 7:
-      return name == "upgrade" ? "connection-specific field upgrade" : nullptr;
-    case 10:
-      return name == "connection" || name == "keep-alive" ? "connection-specific field" : nullptr;
-    case 16:
-      return name == "proxy-connection" ? "connection-specific field proxy-connection" : nullptr;
-    case 17:
-      return name == "transfer-encoding" ? "connection-specific field transfer-encoding" : nullptr;
-    default:
-      return nullptr;
-  }
-}
 
 const char* check_content_length(Text value, std::optional<uint64_t>& length) {
   if (length) return "more than one content-length";
@@ -114,15 +38,15 @@ const char* walk(const http::Headers& headers, Pseudo pseudo, Regular regular) {
   bool in_regular = false;
   for (const http::Field field : headers) {
     if (field.name.empty()) return "empty field name";
-    if (!valid_value(field.value)) return "invalid character in a field value";
+    if (!http::valid_value(field.value)) return "invalid character in a field value";
     const char* wrong = nullptr;
     if (field.name[0] == ':') {
       if (in_regular) return "pseudo-header field after a regular field";
       wrong = pseudo(field.name.substr(1), field.value);
     } else {
       in_regular = true;
-      if (!all_in(field.name, kNameCharacters)) return "invalid character in a field name";
-      wrong = check_connection_specific(field.name, field.value);
+      if (!http::is_lower_token(field.name)) return "invalid character in a field name";
+      wrong = http::connection_specific(field.name, field.value);
       if (!wrong) wrong = regular(field.name, field.value);
     }
     if (wrong) return wrong;
@@ -142,8 +66,6 @@ bool valid_scheme(Text scheme) {
            return is_lower(c) || is_upper(c) || is_digit(c) || c == '+' || c == '-' || c == '.';
          });
 }
-
-bool has_blank(Text text) { return text.find(' ') != Text::npos || text.find('\t') != Text::npos; }
 
 }  // namespace
 
@@ -168,8 +90,8 @@ const char* check_request(const http::Headers& headers, RequestHead& head) {
         return nullptr;
       });
   if (wrong) return wrong;
-  if (!method || method->empty() || !all_in(*method, kTokenCharacters)) return "missing or invalid :method";
-  if (authority && (has_blank(*authority) || authority->find('@') != Text::npos)) return "invalid :authority";
+  if (!method || method->empty() || !http::is_token(*method)) return "missing or invalid :method";
+  if (authority && !http::valid_authority(*authority)) return "invalid :authority";
   if (authority && host && !equal_ignoring_case(*authority, *host)) return "host differs from :authority";
   head.connect = *method == "CONNECT";
   if (head.connect) {
@@ -178,7 +100,7 @@ const char* check_request(const http::Headers& headers, RequestHead& head) {
     return authority && !authority->empty() ? nullptr : "CONNECT without :authority";
   }
   if (!scheme || !valid_scheme(*scheme)) return "missing or invalid :scheme";
-  if (!path || path->empty() || has_blank(*path)) return "missing or invalid :path";
+  if (!path || path->empty() || http::has_blank(*path)) return "missing or invalid :path";
   if (path->front() != '/' && !(*path == "*" && *method == "OPTIONS")) return ":path does not begin with /";
   return nullptr;
 }

@@ -1,6 +1,7 @@
 // What the decoders of Istio's kinds share. Included by the decoder's sources only.
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "kubernetes/object_reader.h"
@@ -8,6 +9,10 @@
 namespace weir::kubernetes {
 
 std::string lower_case(std::string text);
+
+// What a route or a destination changes in headers, and what a route rewrites. Bad operations are findings.
+config::HeaderRules decode_header_rules(ObjectReader& reader, const nlohmann::json& parent);
+std::optional<config::Rewrite> decode_rewrite(ObjectReader& reader, const nlohmann::json& rule);
 
 // Reports members named `host`, at any depth below `node`, that carry the cluster domain twice.
 void check_hosts(ObjectReader& reader, const nlohmann::json& node);

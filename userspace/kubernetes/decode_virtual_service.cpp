@@ -2,6 +2,9 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <iterator>
+#include <map>
+#include <tuple>
 
 #include "config/duration.h"
 #include "kubernetes/decode_istio.h"
@@ -132,24 +135,19 @@ RequestMatch decode_match(ObjectReader& reader, const json& fields) {
   return match;
 }
 
-config::HeaderOperations decode_operations(ObjectReader& reader, const json& fields) {
-  config::HeaderOperations operations;
-  for (auto& [name, value] : reader.string_map(fields, "set")) operations.set.emplace(lower_case(name), value);
-  for (auto& [name, value] : reader.string_map(fields, "add")) operations.add.emplace(lower_case(name), value);
-  for (const std::string& name : reader.strings(fields, "remove")) operations.remove.push_back(lower_case(name));
-  return operations;
+DestinationPlace place_of(const ObjectReader& reader, const config::RouteDestination& destination, uint64_t path) {
+  return {destination.host, destination.subset, reader.line_at(LineTable::child(path, "host")),
+          reader.line_at(LineTable::child(path, "subset"))};
 }
 
-config::HeaderRules decode_header_rules(ObjectReader& reader, const json& parent) {
-  const json& fields = reader.object(parent, "headers");
-  return {decode_operations(reader, reader.object(fields, "request")),
-          decode_operations(reader, reader.object(fields, "response"))};
-}
-
-void decode_destinations(ObjectReader& reader, const json& fields, RouteRule& rule) {
+// `path` is the rule's.
+void decode_destinations(ObjectReader& reader, const json& fields, uint64_t path, RouteRule& rule,
+                         std::vector<DestinationPlace>& places) {
   const std::vector<const json*> routes = reader.objects(fields, "route");
+  std::map<std::tuple<std::string, std::string, std::optional<uint16_t>>, const json*> seen;  // -> headers
   uint64_t total = 0;
-  for (const json* route : routes) {
+  for (size_t i = 0; i < routes.size(); ++i) {
+    const json* route = routes[i];
     const json& target = reader.object(*route, "destination");
     config::RouteDestination destination;
     destination.host = reader.string(target, "host");
@@ -161,7 +159,19 @@ void decode_destinations(ObjectReader& reader, const json& fields, RouteRule& ru
     const auto weight = reader.integer(*route, "weight", 0, kMaxWeight);
     destination.weight = routes.size() == 1 ? 1 : static_cast<uint32_t>(weight.value_or(0));
     total += destination.weight;
-    if (destination.weight > 0) rule.destinations.push_back(std::move(destination));
+    if (destination.weight == 0) continue;
+    // With headers of their own, two shares of one destination may be meant.
+    const auto [first, fresh] =
+        seen.try_emplace({destination.host, destination.subset, destination.port}, &reader.object(*route, "headers"));
+    if (!fresh && *first->second == reader.object(*route, "headers"))
+      reader.report(Code::repeated_destination, target, destination.subset.empty() ? "host" : "subset",
+                    "the route goes to " + shown(destination.host) +
+                        (destination.subset.empty() ? "" : ", subset " + shown(destination.subset) + ",") +
+                        " twice: the weights add up",
+                    destination.subset.empty() ? "name a subset in each" : "name another subset in one of them");
+    const uint64_t place = LineTable::child(LineTable::child(path, "route"), i);
+    places.push_back(place_of(reader, destination, LineTable::child(place, "destination")));
+    rule.destinations.push_back(std::move(destination));
   }
   if (!routes.empty() && total == 0 && !reader.rejected())
     reader.reject(Code::bad_value, fields, "route", "has no weight above 0", "give its destinations weights");
@@ -226,9 +236,10 @@ bool for_mesh(const std::vector<std::string>& own, const std::vector<std::string
   return gateways.empty() || std::find(gateways.begin(), gateways.end(), "mesh") != gateways.end();
 }
 
-// Nothing if the rule is for gateways only.
-std::optional<RouteRule> decode_rule(ObjectReader& reader, const json& fields, const VirtualService& service) {
+// Adds the rule, unless it is for gateways only.
+void decode_rule(ObjectReader& reader, const json& fields, uint64_t path, VirtualService& service) {
   RouteRule rule;
+  std::vector<DestinationPlace> places;
   rule.name = reader.string(fields, "name");
   bool for_all = true;
   for (const json* match : reader.objects(fields, "match")) {
@@ -236,7 +247,7 @@ std::optional<RouteRule> decode_rule(ObjectReader& reader, const json& fields, c
     RequestMatch decoded = decode_match(reader, *match);
     if (for_mesh(reader.strings(*match, "gateways"), service.gateways)) rule.matches.push_back(std::move(decoded));
   }
-  decode_destinations(reader, fields, rule);
+  decode_destinations(reader, fields, path, rule, places);
   if (const json& direct = reader.object(fields, "directResponse"); !direct.empty()) {
     const auto status = reader.integer(direct, "status", 200, 599);
     const json& body = reader.object(direct, "body");
@@ -252,15 +263,11 @@ std::optional<RouteRule> decode_rule(ObjectReader& reader, const json& fields, c
   if (rule.timeout && *rule.timeout == base::Duration::zero()) rule.timeout.reset();  // 0s: none
   rule.retries = decode_retries(reader, fields);
   rule.headers = decode_header_rules(reader, fields);
-  if (const json& rewrite = reader.object(fields, "rewrite"); !rewrite.empty()) {
-    rule.rewrite =
-        config::Rewrite{reader.optional_string(rewrite, "uri"), reader.optional_string(rewrite, "authority")};
-    if (rewrite.contains("uriRegexRewrite"))
-      reader.report(Code::route_not_applied, rewrite, "uriRegexRewrite", "uriRegexRewrite is not applied yet");
-  }
+  rule.rewrite = decode_rewrite(reader, fields);
   report_not_applied(reader, fields, kNotAppliedInRules);
-  if (for_all ? !for_mesh({}, service.gateways) : rule.matches.empty()) return std::nullopt;
-  return rule;
+  if (for_all ? !for_mesh({}, service.gateways) : rule.matches.empty()) return;
+  service.http.push_back(std::move(rule));
+  std::move(places.begin(), places.end(), std::back_inserter(service.places));
 }
 
 // "pkg.Service/Method, /pkg.Service/Other" as paths.
@@ -289,8 +296,9 @@ void decode_into(ObjectReader& reader, VirtualService& object) {
   if (object.hosts.empty() && !reader.rejected())
     reader.report(Code::route_not_applied, spec, "hosts",
                   "it names no host, so it applies to nothing (delegates come later)");
-  for (const json* fields : reader.objects(spec, "http"))
-    if (auto rule = decode_rule(reader, *fields, object)) object.http.push_back(std::move(*rule));
+  const uint64_t path = LineTable::child(LineTable::child(reader.path(), "spec"), "http");
+  const std::vector<const json*> rules = reader.objects(spec, "http");
+  for (size_t i = 0; i < rules.size(); ++i) decode_rule(reader, *rules[i], LineTable::child(path, i), object);
   if (const auto methods = idempotent_methods(object.metadata.annotations))
     for (RouteRule& rule : object.http) rule.retries.idempotent_methods = methods;
   report_not_applied(reader, spec, kNotAppliedInSpec);

@@ -8,6 +8,8 @@
 #include <memory>
 #include <set>
 
+#include "kubernetes/findings.h"
+
 namespace weir::kubernetes {
 namespace {
 
@@ -88,6 +90,24 @@ base::Result<DirectoryListing> list_manifests(const std::string& root,
   DirectoryListing listing = walk.take();
   std::sort(listing.folders.begin(), listing.folders.end());
   return listing;
+}
+
+std::vector<config::Finding> findings_about(const std::string& root, const DirectoryListing& listing) {
+  std::vector<config::Finding> findings;
+  auto report = [&](Code code, std::string message, std::string fix) {
+    findings.push_back(finding(code, {root, 0}, {}, std::move(message), std::move(fix)));
+  };
+  for (const std::string& folder : listing.unreadable) {
+    report(Code::unreadable_directory, "cannot read " + folder + "; what it held stays", "check its permissions");
+  }
+  for (const std::string& folder : listing.too_deep) {
+    report(Code::limit_exceeded, folder + " is nested too deeply and not read", "move it up");
+  }
+  if (!listing.complete) {
+    report(Code::limit_exceeded, "there are more than " + std::to_string(kMaxFiles) + " files; the others are not read",
+           "put several objects into one file");
+  }
+  return findings;
 }
 
 }  // namespace weir::kubernetes

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "config/finding.h"
 
 namespace weir::kubernetes {
 
@@ -41,6 +42,9 @@ struct DirectoryListing {
 // set there misses nothing. An error: the root itself cannot be read.
 base::Result<DirectoryListing> list_manifests(const std::string& root,
                                               const std::function<void(const std::string& folder)>& before_reading);
+
+// What it could not read of `root`, or left out.
+std::vector<config::Finding> findings_about(const std::string& root, const DirectoryListing& listing);
 
 bool is_manifest_name(std::string_view name);
 

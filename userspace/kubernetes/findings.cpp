@@ -1,5 +1,9 @@
 #include "kubernetes/findings.h"
 
+#include <nlohmann/json.hpp>
+
+#include "weir/admin_api.h"
+
 namespace weir::kubernetes {
 namespace {
 
@@ -17,6 +21,14 @@ config::Finding finding(Code code, const Origin& origin, std::string object, std
   const CodeMeaning& meaning = kCodes[static_cast<size_t>(code)];
   return {std::string(meaning.id), meaning.severity,   origin.file,   origin.line,
           std::move(object),       std::move(message), std::move(fix)};
+}
+
+nlohmann::json to_json(const config::Finding& finding) {
+  namespace key = admin_api::key;
+  return {{key::code, finding.code},     {key::severity, to_string(finding.severity)},
+          {key::file, finding.file},     {key::line, finding.line},
+          {key::object, finding.object}, {key::message, finding.message},
+          {key::fix, finding.fix}};
 }
 
 std::string shown(std::string_view text) {

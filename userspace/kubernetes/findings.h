@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
 
@@ -50,6 +51,8 @@ enum class Code : uint8_t {
   subset_defined_twice,
   tls_not_available,
   streams_without_connections,
+  bad_header_operation,
+  repeated_destination,
 };
 
 struct CodeMeaning {
@@ -60,7 +63,7 @@ struct CodeMeaning {
 };
 
 // In the order of enum Code.
-inline constexpr std::array<CodeMeaning, 37> kCodes{{
+inline constexpr std::array<CodeMeaning, 39> kCodes{{
     // Files and documents
     {Code::unreadable_directory, "WEIR0001", config::Severity::error,
      "the manifests directory cannot be read; the last good configuration stays"},
@@ -127,9 +130,16 @@ inline constexpr std::array<CodeMeaning, 37> kCodes{{
      "a DestinationRule asks for TLS to its endpoints, which weir does not have; the calls fail"},
     {Code::streams_without_connections, "WEIR0509", config::Severity::info,
      "maxConcurrentStreams without maxConnections only opens more connections"},
+    {Code::bad_header_operation, "WEIR0510", config::Severity::error,
+     "a header operation or rewrite of a VirtualService that HTTP/2 does not allow; it is left out"},
+    {Code::repeated_destination, "WEIR0511", config::Severity::warning,
+     "a route has the same destination twice; their weights add up"},
 }};
 
 config::Finding finding(Code code, const Origin& origin, std::string object, std::string message, std::string fix = {});
+
+// As the admin socket and `weirctl -o json` give it (weir/admin_api.h).
+nlohmann::json to_json(const config::Finding& finding);
 
 // Text from a manifest as it may appear in a message: quoted, cut short, control characters escaped.
 std::string shown(std::string_view text);

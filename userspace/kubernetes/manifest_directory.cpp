@@ -1,6 +1,5 @@
 #include "kubernetes/manifest_directory.h"
 
-#include <fcntl.h>
 #include <sys/inotify.h>
 #include <sys/stat.h>
 
@@ -11,6 +10,7 @@
 #include "kubernetes/decode.h"
 #include "kubernetes/document.h"
 #include "kubernetes/findings.h"
+#include "kubernetes/manifest_file.h"
 
 namespace weir::kubernetes {
 namespace {
@@ -20,32 +20,6 @@ constexpr uint32_t kEvents = IN_CREATE | IN_CLOSE_WRITE | IN_MOVED_FROM | IN_MOV
 
 bool is_below(const std::string& path, const std::string& folder) {
   return path.size() > folder.size() && path.starts_with(folder) && path[folder.size()] == '/';
-}
-
-// EFBIG: more than weir reads.
-base::Result<std::string> read_file(const std::string& path) {
-  // O_NONBLOCK: a fifo must not hold up the agent.
-  base::Fd file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
-  if (!file) return base::system_error("open", errno);
-  struct stat status;
-  if (fstat(file.get(), &status) != 0) return base::system_error("stat", errno);
-  if (!S_ISREG(status.st_mode)) return base::Error{"not a regular file"};
-  const auto file_size = static_cast<size_t>(status.st_size);
-  if (file_size > kMaxFileBytes) return base::Error{too_large(file_size), EFBIG};
-  // It may grow while it is read: one byte more tells.
-  std::string text(file_size + 1, '\0');
-  size_t size = 0;
-  while (size < text.size()) {
-    ssize_t got = ::read(file.get(), text.data() + size, text.size() - size);
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return base::system_error("read", errno);
-    if (got == 0) break;
-    size += static_cast<size_t>(got);
-    if (size == text.size() && size <= kMaxFileBytes) text.resize(std::min(2 * size, kMaxFileBytes + 1));
-  }
-  if (size > kMaxFileBytes) return base::Error{too_large(size), EFBIG};
-  text.resize(size);
-  return text;
 }
 
 int64_t wall_clock_ns() {
@@ -169,23 +143,11 @@ bool ManifestDirectory::scan(base::Instant now) {
 }
 
 bool ManifestDirectory::report_listing(const DirectoryListing& listing) {
-  std::vector<config::Finding> findings;
-  auto report = [&](Code code, std::string message, std::string fix) {
-    findings.push_back(finding(code, {path_, 0}, {}, std::move(message), std::move(fix)));
-  };
-  for (const std::string& folder : listing.unreadable) {
-    report(Code::unreadable_directory, "cannot read " + folder + "; what it held stays", "check its permissions");
-  }
-  for (const std::string& folder : listing.too_deep) {
-    report(Code::limit_exceeded, folder + " is nested too deeply and not read", "move it up");
-  }
-  if (!listing.complete) {
-    report(Code::limit_exceeded, "there are more than " + std::to_string(kMaxFiles) + " files; the others are not read",
-           "put several objects into one file");
-  }
+  std::vector<config::Finding> findings = findings_about(path_, listing);
   if (!watch_error_.empty()) {
-    report(Code::unreadable_directory, watch_error_ + "; changes are seen late, when the directory is read again",
-           "raise fs.inotify.max_user_watches");
+    findings.push_back(finding(Code::unreadable_directory, {path_, 0}, {},
+                               watch_error_ + "; changes are seen late, when the directory is read again",
+                               "raise fs.inotify.max_user_watches"));
   }
   return store_->set_findings(path_, std::move(findings));
 }

@@ -116,6 +116,13 @@ struct Namespace {
   bool operator==(const Namespace&) const = default;
 };
 
+// Where a route names a destination, as written; lines are 0 where unknown.
+struct DestinationPlace {
+  std::string host, subset;
+  int host_line = 0, subset_line = 0;
+  bool operator==(const DestinationPlace&) const = default;
+};
+
 // networking.istio.io. Hosts are as written: translation completes them.
 struct VirtualService {
   Metadata metadata;
@@ -123,6 +130,7 @@ struct VirtualService {
   std::vector<std::string> gateways;   // empty: mesh
   std::vector<std::string> export_to;  // empty: all namespaces
   std::vector<config::RouteRule> http;
+  std::vector<DestinationPlace> places;  // of all destinations in `http`
   bool operator==(const VirtualService&) const = default;
 };
 

@@ -44,7 +44,9 @@ class IstioRules {
   };
   void add_routes(const ObjectStore& store, const config::Snapshot* previous, std::vector<config::Finding>& findings);
   void add_policies(const ObjectStore& store, std::vector<config::Finding>& findings);
-  void check_route(const config::Snapshot& snapshot, const Route& route, std::vector<config::Finding>& findings) const;
+  class Suggestions;
+  void check_route(const config::Snapshot& snapshot, const Suggestions& suggestions, const VirtualService& object,
+                   std::vector<config::Finding>& findings) const;
 
   ClusterSettings settings_;
   std::vector<Route> routes_;  // the oldest first

@@ -393,6 +393,54 @@ TEST(IstioRules, RoutesThatLeadNowhereAreFindings) {
   EXPECT_THAT(world.findings("WEIR0505")[0].message, HasSubstr("'v9'"));
   ASSERT_EQ(world.findings("WEIR0504").size(), 1u);
   EXPECT_THAT(world.findings("WEIR0504")[0].message, HasSubstr("nobody.default.svc.cluster.local"));
+  EXPECT_EQ(world.findings("WEIR0505")[0].line, 7);
+  EXPECT_EQ(world.findings("WEIR0504")[0].line, 8);
+  EXPECT_THAT(world.findings("WEIR0504")[0].fix, HasSubstr("create the Service"));
+}
+
+TEST(IstioRules, TheLikelyFixNamesWhatIsThere) {
+  World world({greeter(), greeter("shop"),
+               destination_rule("  host: greeter\n  subsets: [{name: v1, labels: {}}, {name: v2, labels: {}}]\n"),
+               virtual_service("  hosts: [greeter]\n  http:\n  - route:\n"
+                               "    - destination:\n        host: greeter\n        subset: v3\n      weight: 1\n"
+                               "    - destination:\n        host: greeter.shop.svc.cluster.cluster.local\n"
+                               "      weight: 1\n")});
+  world.build();
+  ASSERT_EQ(world.findings("WEIR0505").size(), 1u);
+  EXPECT_EQ(world.findings("WEIR0505")[0].line, 10);
+  EXPECT_THAT(world.findings("WEIR0505")[0].fix, HasSubstr("defined are 'v1', 'v2'"));
+  ASSERT_EQ(world.findings("WEIR0504").size(), 1u);
+  EXPECT_EQ(world.findings("WEIR0504")[0].line, 13);
+  EXPECT_EQ(world.findings("WEIR0504")[0].fix, "write 'greeter.shop.svc.cluster.local'");
+}
+
+TEST(VirtualServiceDecode, ADestinationThatIsThereTwiceIsAFinding) {
+  const struct {
+    const char* routes;
+    const char* codes;
+  } kCases[] = {
+      {"[{destination: {host: a, subset: v1}, weight: 90}, {destination: {host: a, subset: v1}, weight: 10}]",
+       "WEIR0511"},
+      {"[{destination: {host: a}, weight: 90}, {destination: {host: a}, weight: 10}]", "WEIR0511"},
+      {"[{destination: {host: a, subset: v1}, weight: 90}, {destination: {host: a, subset: v2}, weight: 10}]", ""},
+      {"[{destination: {host: a, subset: v1}, weight: 90}, {destination: {host: a, subset: v1}, weight: 0}]", ""},
+      {"[{destination: {host: a, port: {number: 1}}, weight: 1}, {destination: {host: a, port: {number: 2}}, "
+       "weight: 1}]",
+       ""},
+      {"[{destination: {host: a}, weight: 1}, {destination: {host: a}, weight: 1, headers: {request: {set: {x: "
+       "y}}}}]",
+       ""},
+  };
+  for (const auto& c : kCases) {
+    const SourceContents contents =
+        read_manifest(virtual_service("  hosts: [a]\n  http:\n  - route: " + std::string(c.routes) + "\n"), "f.yaml");
+    EXPECT_EQ(codes(contents.findings), c.codes) << c.routes;
+    EXPECT_EQ(only<VirtualService>(contents).places.size(), only<VirtualService>(contents).http[0].destinations.size());
+    for (const config::Finding& finding : contents.findings) {
+      EXPECT_EQ(finding.line, 7);
+      EXPECT_NE(finding.fix, "");
+    }
+  }
 }
 
 }  // namespace
