@@ -80,8 +80,8 @@ class Connection {
   // of `bytes`. After a connection error nothing more is processed. Returns how many bytes were taken: all,
   // unless counters().work() has grown by `most_work`; then the rest is to be given again.
   uint32_t receive(const base::Slice& bytes, base::Instant now, uint64_t most_work = UINT64_MAX);
-  // The transport has ended or will be given up: nothing can be sent any more, and every stream gets on_reset() (origin
-  // connection, carrying `error_code`), `most_streams` of them at a time. False: some have not; call it again.
+  // The transport has ended or will be given up: what is sent from now on is dropped, and every stream gets on_reset()
+  // (origin connection, carrying `error_code`), `most_streams` of them at a time. False: some have not; call it again.
   bool closed(uint32_t error_code = 0, uint32_t most_streams = UINT32_MAX);
   // Checks deadlines (peer's SETTINGS and its ACK, header block, progress, drain). Call at least once a second.
   void tick(base::Instant now);

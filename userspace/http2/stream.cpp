@@ -31,6 +31,7 @@ void Stream::send_headers(const http::Headers& headers, bool end_stream) {
 }
 
 size_t Stream::send_data(base::Slice data, bool end_stream) {
+  if (live_ && connection_.closed_) return data.size();  // dropped
   if (!may_send() || id_ == 0) return 0;
   local_end_given_ = end_stream;
   size_t sent = 0;
