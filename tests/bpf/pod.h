@@ -49,7 +49,7 @@ class Pod {
 // connect() with the address in the form of the socket's family, so IPv4 on an AF_INET6 socket goes v4-mapped.
 // Returns 0 or errno.
 int dial(const base::Fd& socket, const base::SocketAddress& to);
-// The same as most gRPC libraries do it: the socket is not a blocking one until it is connected (here: within 5 s).
+// The same as gRPC's C core does it: the socket is not a blocking one until it is connected (here: within 5 s).
 int dial_without_blocking(const base::Fd& socket, const base::SocketAddress& to);
 int bind_to(const base::Fd& socket, const base::SocketAddress& at);
 // connect(AF_UNSPEC): the socket may be used again.

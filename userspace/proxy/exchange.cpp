@@ -115,6 +115,7 @@ void Exchange::route_request() {
   if (cluster_->tls_wanted)
     return reply(local_reply(Flag::UF, "upstream_tls_not_available",
                              "weir: the DestinationRule asks for TLS to the endpoints, which weir does not have"));
+  retry_.begin(rule_ ? rule_->retries : config::default_retry_policy(), request_.get(":path"));
   if (rule_) {
     routing::apply(destination_->headers.request, request_);
     routing::apply(rule_->headers.request, request_);
@@ -122,7 +123,6 @@ void Exchange::route_request() {
   }
   pool_ = &downstream_->source().pool(*route.cluster);
   pool_->begin_rpc();
-  retry_.begin(rule_ ? rule_->retries : config::default_retry_policy(), request_.get(":path"));
   try_endpoint();
 }
 

@@ -10,8 +10,8 @@ using config::RetryOn;
 using How = AttemptEnd::How;
 
 constexpr base::Duration kBackoff = std::chrono::milliseconds(25);
-constexpr int kLongestBackoff = 10;  // times the first; as Envoy
-constexpr base::Duration kLongestPushback = std::chrono::hours(1);
+constexpr int kLongestBackoff = 10;                             // times the first; as Envoy
+constexpr base::Duration kLongestWait = std::chrono::hours(1);  // ten times it is far from overflowing
 
 bool grpc_condition(const config::RetryPolicy& policy, int status) {
   switch (status) {
@@ -79,9 +79,9 @@ std::optional<base::Duration> RetryState::next(const http::Headers* fields, uint
     const auto [end, error] = std::from_chars(pushback->data(), pushback->data() + pushback->size(), ms);
     if (error != std::errc() || end != pushback->data() + pushback->size() || ms < 0) return std::nullopt;
     ++retries_;
-    return std::min<base::Duration>(std::chrono::milliseconds(std::min<int64_t>(ms, INT32_MAX)), kLongestPushback);
+    return std::min<base::Duration>(std::chrono::milliseconds(std::min<int64_t>(ms, INT32_MAX)), kLongestWait);
   }
-  const base::Duration first = policy_->backoff.value_or(kBackoff);
+  const base::Duration first = std::min(policy_->backoff.value_or(kBackoff), kLongestWait);
   const int64_t growth = std::min<int64_t>((int64_t{2} << std::min(retries_, 8u)) - 1, kLongestBackoff);
   ++retries_;
   const auto most = static_cast<uint64_t>(growth * first.count());

@@ -31,7 +31,7 @@ class RetryState {
  public:
   enum class Verdict : uint8_t { no, again, exhausted };  // exhausted: it would be, but all attempts are used up
 
-  // `policy` outlives the state's use. `path` is the request's (":path").
+  // `policy` outlives the state's use. `path` is the request's (":path"), as the client sent it.
   void begin(const config::RetryPolicy& policy, std::string_view path);
   const config::RetryPolicy& policy() const { return *policy_; }
   uint32_t made() const { return retries_; }

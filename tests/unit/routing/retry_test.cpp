@@ -114,6 +114,9 @@ TEST(RetryState, BackoffGrowsWithFullJitterUpToItsLimit) {
   many.backoff = 1s;
   retry.begin(many, "/");
   EXPECT_EQ(retry.next(nullptr, 1'000'000'000), 1s);
+  many.backoff = base::Duration::max();
+  retry.begin(many, "/");
+  for (int i = 0; i < 5; ++i) EXPECT_LE(retry.next(nullptr, UINT64_MAX / 2), 10h);
 }
 
 TEST(RetryState, ThePushbackOfTheEndpointIsObeyed) {
