@@ -37,6 +37,8 @@ constexpr WorkerMetric kWorkerMetrics[] = {
      &WorkerStats::tcp_relays_total},
     {"weir_active_rpcs", "RPCs under way.", MetricKind::gauge, &WorkerStats::active_rpcs},
     {"weir_rpcs_total", "RPCs that have ended.", MetricKind::counter, &WorkerStats::rpcs_total},
+    {"weir_upstream_pool_overflows_total", "RPCs that a limit of connectionPool did not allow.", MetricKind::counter,
+     &WorkerStats::pool_overflows},
     {"weir_upstream_retries_total", "Attempts that a retry policy asked for.", MetricKind::counter,
      &WorkerStats::retries},
     {"weir_upstream_retry_overflows_total", "Attempts that retryBudget or maxRetries did not allow.",

@@ -118,7 +118,13 @@ bool Connection::usable() const {
          (role_ == Role::server || (!goaway_received_ && next_id_ + 2 * uint64_t{unsent_} <= kMaxStreamId));
 }
 
-bool Connection::can_open() const { return role_ == Role::client && usable() && open_ < peer_max_concurrent_streams_; }
+bool Connection::can_open() const { return role_ == Role::client && usable() && open_ < most_streams(); }
+
+void Connection::limit_streams(uint32_t most) {
+  const bool was_full = open_ >= most_streams();
+  own_max_streams_ = most;
+  if (was_full && open_ < most_streams() && !ended_) announce_capacity();
+}
 
 http::Stream* Connection::open(http::StreamEvents& events) {
   if (!can_open()) return nullptr;
@@ -232,7 +238,7 @@ void Connection::end_streams(const http::Reset& reset, uint32_t most) {
 }
 
 void Connection::let_go(Stream& stream, Ending ending) {
-  const bool was_full = open_ >= peer_max_concurrent_streams_;
+  const bool was_full = open_ >= most_streams();
   stream.live_ = false;
   --open_;
   // An answer is the work that pays for a reset.

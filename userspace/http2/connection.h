@@ -11,6 +11,7 @@
 
 #include <sys/uio.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <optional>
@@ -105,10 +106,14 @@ class Connection {
   // Client role: opens a stream whose events go to `events`; null when can_open() is false. The
   // stream counts as unsent until send_headers().
   http::Stream* open(http::StreamEvents& events);
-  bool can_open() const;  // usable() and below the peer's MAX_CONCURRENT_STREAMS
+  bool can_open() const;  // usable() and below most_streams()
   // Accepts new streams at all: no GOAWAY in either direction, no error, ids left.
   bool usable() const;
   uint32_t open_streams() const;
+  // Client role: no more streams at a time than this, even if the peer allows more. can_open() turns true below it.
+  void limit_streams(uint32_t most);
+  // The lower of that and the peer's MAX_CONCURRENT_STREAMS.
+  uint32_t most_streams() const { return std::min(peer_max_concurrent_streams_, own_max_streams_); }
   // The peer's MAX_CONCURRENT_STREAMS (its default is unlimited: 2^32-1).
   uint32_t peer_max_concurrent_streams() const;
   bool settings_received() const;  // the peer's first SETTINGS
@@ -309,6 +314,7 @@ class Connection {
   uint32_t peer_initial_window_ = kDefaultWindow;
   uint32_t peer_max_frame_size_ = kSmallestMaxFrameSize;
   uint32_t peer_max_concurrent_streams_ = UINT32_MAX;
+  uint32_t own_max_streams_ = UINT32_MAX;  // client: limit_streams()
   int64_t highest_credit_ = 0;  // no stream's StreamSendWindow::credit() is above it
 
   // Deadlines.

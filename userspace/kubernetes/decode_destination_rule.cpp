@@ -50,8 +50,6 @@ void decode_connection_pool(ObjectReader& reader, const json& policy, TrafficPol
   pool.connect_timeout = reader.duration(tcp, "connectTimeout", kLeastDuration).value_or(pool.connect_timeout);
   pool.idle_timeout = reader.duration(tcp, "idleTimeout", base::Duration::zero()).value_or(pool.idle_timeout);
   pool.max_connection_duration = reader.duration(tcp, "maxConnectionDuration", kLeastDuration);
-  for (const char* key : {"maxConnections", "idleTimeout", "maxConnectionDuration"})
-    not_applied(reader, tcp, key, "there is no such limit");
   not_applied(reader, tcp, "tcpKeepalive", "the kernel's settings hold");
   const json& http = reader.object(fields, "http");
   pool.max_pending_requests = decode_limit(reader, http, "http1MaxPendingRequests");
@@ -60,9 +58,6 @@ void decode_connection_pool(ObjectReader& reader, const json& policy, TrafficPol
   pool.max_retries = decode_limit(reader, http, "maxRetries");
   pool.max_concurrent_streams = decode_limit(reader, http, "maxConcurrentStreams");
   pool.idle_timeout = reader.duration(http, "idleTimeout", base::Duration::zero()).value_or(pool.idle_timeout);
-  for (const char* key : {"http1MaxPendingRequests", "http2MaxRequests", "maxRequestsPerConnection",
-                          "maxConcurrentStreams", "idleTimeout"})
-    not_applied(reader, http, key, "there is no such limit");
   const std::string upgrade =
       reader.string_of(http, "h2UpgradePolicy", {"DEFAULT", "DO_NOT_UPGRADE", "UPGRADE"}, "DEFAULT");
   if (upgrade == "UPGRADE")

@@ -132,7 +132,8 @@ void Exchange::start_deadline() {
 
 // 4. The request goes out: its head, and what has come of its body.
 void Exchange::send_request(Upstream& upstream) {
-  up_ = upstream.connection().open(from_upstream_);
+  if (!pool_->may_begin()) return overflow("weir: as many calls as http2MaxRequests allows are under way");
+  up_ = upstream.open(from_upstream_);
   record_.upstream_local = upstream.local_address();
   record_.flags = {};
   attempt_sent_ = 0;
@@ -363,6 +364,7 @@ void Exchange::leave_endpoint() {
   endpoint_record_ = endpoint_->endpoint;
   record_.endpoint = &endpoint_record_;
   --endpoint_->active_requests;
+  pool_->end_attempt();
   endpoint_ = nullptr;
 }
 

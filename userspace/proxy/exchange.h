@@ -75,6 +75,7 @@ class Exchange final : public Slabbed, private Waiter {
   // exchange_attempts.cpp.
   void try_endpoint();
   void no_endpoint_left();
+  void overflow(std::string_view message);
   void start_try_timer();
   void on_ready(Upstream& upstream) override;
   void on_failed(const ConnectFailure& failure) override;

@@ -25,12 +25,14 @@ void Exchange::try_endpoint() {
       tried_count_ < tried_.size() ? pool_->pick({tried_.data(), tried_count_}, worker_.reactor().now()) : nullptr;
   if (!picked) return no_endpoint_left();
   endpoint_ = picked;
+  pool_->begin_attempt();
   ++endpoint_->active_requests;
   ++endpoint_->requests;
   ++record_.attempts;
   tried_[tried_count_++] = picked;
   start_try_timer();
   if (Upstream* upstream = picked->ready()) return send_request(*upstream);
+  if (!pool_->may_wait()) return overflow("weir: as many calls as http1MaxPendingRequests allows wait for a connection");
   picked->wait_for(*this, cluster_->connection_pool.connect_timeout);
 }
 
@@ -41,6 +43,11 @@ void Exchange::no_endpoint_left() {
   if (record_.flags.has(Flag::OM)) return reply(local_reply(Flag::OM, "overload", message));
   const Flag flag = record_.flags.has(Flag::UPE) ? Flag::UPE : Flag::UF;
   reply(local_reply(flag, "upstream_reset_before_response_started{connection_failure}", message));
+}
+
+void Exchange::overflow(std::string_view message) {
+  ++worker_.stats().pool_overflows;
+  reply(local_reply(Flag::UO, "upstream_reset_before_response_started{overflow}", message));
 }
 
 void Exchange::on_ready(Upstream& upstream) { send_request(upstream); }

@@ -20,6 +20,11 @@ class Number {
   char* end_;
 };
 
+// As Envoy marks what a limit of its own has turned away.
+void add_overload(const LocalReply& reply, http::Headers& out) {
+  if (reply.flag == Flag::UO) out.add("x-envoy-overloaded", "true");
+}
+
 void add_grpc_fields(const LocalReply& reply, http::Headers& out) {
   out.add("grpc-status", grpc::number(reply.grpc_status));
   if (!reply.message.empty()) out.add("grpc-message", grpc::percent_encode(reply.message));
@@ -61,6 +66,7 @@ void make_trailers_only(const LocalReply& reply, http::Headers& out) {
   out.add(":status", "200");
   out.add("content-type", "application/grpc");
   add_grpc_fields(reply, out);
+  add_overload(reply, out);
 }
 
 void make_trailers(const LocalReply& reply, http::Headers& out) {
@@ -73,6 +79,7 @@ void make_plain_head(const LocalReply& reply, http::Headers& out) {
   out.add(":status", Number(static_cast<size_t>(reply.http_status)).view());
   out.add("content-type", "text/plain");
   out.add("content-length", Number(reply.message.size()).view());
+  add_overload(reply, out);
 }
 
 }  // namespace weir::proxy

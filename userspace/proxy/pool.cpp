@@ -20,8 +20,8 @@ void Waiter::stop_waiting() {
   if (queue_) queue_->unlink(*this);
 }
 
-EndpointPool::EndpointPool(Worker& worker, Source& source, const config::Endpoint& which)
-    : worker_(worker), source_(source), streams_a_connection_(kMostStreamsAConnection) {
+EndpointPool::EndpointPool(Worker& worker, Source& source, ClusterPool& cluster, const config::Endpoint& which)
+    : worker_(worker), source_(source), cluster_(cluster), streams_a_connection_(kMostStreamsAConnection) {
   endpoint = which;
 }
 
@@ -40,6 +40,7 @@ void EndpointPool::wait_for(Waiter& waiter, base::Duration connect_timeout) {
   (last_ ? last_->next_ : first_) = &waiter;
   last_ = &waiter;
   ++waiting_;
+  cluster_.begin_waiting();
   connect_timeout_ = connect_timeout;
   open_connections();
 }
@@ -47,7 +48,23 @@ void EndpointPool::wait_for(Waiter& waiter, base::Duration connect_timeout) {
 void EndpointPool::open_connections() {
   auto connecting = static_cast<uint64_t>(
       std::count_if(connections_.begin(), connections_.end(), [](const Upstream* u) { return u->connecting(); }));
-  while (waiting_ > connecting * streams_a_connection_ && open()) ++connecting;
+  while (waiting_ > connecting * streams_a_connection_ && may_open() && open()) ++connecting;
+}
+
+// An endpoint may always have one, or what waits for it would wait for others.
+bool EndpointPool::may_open() const { return cluster_.may_open() || usable_connections() == 0; }
+
+uint32_t EndpointPool::usable_connections() const {
+  return static_cast<uint32_t>(std::count_if(connections_.begin(), connections_.end(),
+                                             [](const Upstream* u) { return u->connection().usable(); }));
+}
+
+const config::ConnectionPool& EndpointPool::limits() const { return cluster_.cluster()->connection_pool; }
+
+void EndpointPool::limits_changed() {
+  // Upstreams may leave the list meanwhile.
+  for (Upstream* upstream : std::vector<Upstream*>(connections_)) upstream->limits_changed();
+  open_connections();
 }
 
 void EndpointPool::unlink(Waiter& waiter) {
@@ -55,6 +72,7 @@ void EndpointPool::unlink(Waiter& waiter) {
   (waiter.next_ ? waiter.next_->previous_ : last_) = waiter.previous_;
   waiter.queue_ = nullptr;
   --waiting_;
+  cluster_.end_waiting();
 }
 
 bool EndpointPool::open() {
@@ -82,9 +100,10 @@ bool EndpointPool::on_capacity(Upstream& upstream) {
     waiter.on_ready(upstream);
     source_.spend(kWaiterWork + (upstream.connection().framed() - framed) / kHeadBytesPerWork);
   }
+  if (!upstream.connection().usable()) cluster_.connection_left();
   if (!first_) return true;
   // It allows fewer streams than it was trusted to take, and those that run may never end.
-  streams_a_connection_ = std::clamp(upstream.connection().peer_max_concurrent_streams(), 1u, kMostStreamsAConnection);
+  streams_a_connection_ = std::clamp(upstream.connection().most_streams(), 1u, kMostStreamsAConnection);
   open_connections();
   return true;
 }
@@ -92,9 +111,13 @@ bool EndpointPool::on_capacity(Upstream& upstream) {
 void EndpointPool::on_ended(Upstream& upstream, const ConnectFailure& failure, bool never_ready) {
   connections_.erase(std::find(connections_.begin(), connections_.end(), &upstream));
   // Those who queued behind a full connection need another one.
-  if (!never_ready) return open_connections();
-  avoid();
-  fail_waiters(failure);
+  if (never_ready) {
+    avoid();
+    fail_waiters(failure);
+  } else {
+    open_connections();
+  }
+  cluster_.connection_left();
 }
 
 void EndpointPool::avoid() {
@@ -137,10 +160,11 @@ void ClusterPool::update(std::shared_ptr<const config::Cluster> cluster) {
       endpoints_.push_back(std::move(*old));
       ++old;
     } else {
-      endpoints_.push_back(std::make_unique<EndpointPool>(worker_, source_, wanted));
+      endpoints_.push_back(std::make_unique<EndpointPool>(worker_, source_, *this, wanted));
     }
     pickable_.push_back(endpoints_.back().get());
   }
+  for (const auto& pool : endpoints_) pool->limits_changed();
   for (auto& gone : before) {
     if (!gone) continue;
     retired_.push_back(std::move(gone));
@@ -157,6 +181,19 @@ void ClusterPool::retire() {
 
 EndpointPool* ClusterPool::pick(std::span<const clusters::EndpointState* const> tried, base::Instant now) {
   return static_cast<EndpointPool*>(balancer_.pick(cluster_->load_balancing, pickable_, tried, now));
+}
+
+bool ClusterPool::may_open() const {
+  const uint32_t most = cluster_->connection_pool.max_connections;
+  if (most == config::kNoLimit) return true;
+  uint32_t open = 0;
+  for (const auto& pool : endpoints_) open += pool->usable_connections();
+  return open < most;
+}
+
+void ClusterPool::connection_left() {
+  if (cluster_->connection_pool.max_connections == config::kNoLimit || waiting_ == 0) return;
+  for (const auto& pool : endpoints_) pool->open_connections();
 }
 
 bool ClusterPool::begin_retries() {

@@ -21,6 +21,7 @@ struct ConnectFailure {
   bool no_socket = false;       // there was none to be had: no descriptors, no memory
 };
 
+class ClusterPool;
 class EndpointPool;
 
 // Waits for a stream to an endpoint; an Exchange is one. In at most one queue.
@@ -43,7 +44,7 @@ class Waiter {
 
 class EndpointPool final : public clusters::EndpointState {
  public:
-  EndpointPool(Worker& worker, Source& source, const config::Endpoint& which);
+  EndpointPool(Worker& worker, Source& source, ClusterPool& cluster, const config::Endpoint& which);
   ~EndpointPool();
 
   // A connection that takes a stream now, or null: then wait_for().
@@ -59,19 +60,26 @@ class EndpointPool final : public clusters::EndpointState {
   void avoid();
   // The endpoint left the cluster: connections end with their last stream, waiters are sent elsewhere.
   void retire();
+  // Of the cluster, as configured now.
+  const config::ConnectionPool& limits() const;
+  void limits_changed();
+  // Those that take streams, or will.
+  uint32_t usable_connections() const;
+  // As many as it takes until those being opened can be trusted to take all who wait, within maxConnections.
+  void open_connections();
   bool idle() const { return connections_.empty() && active_requests == 0 && waiting_ == 0; }
 
  private:
   friend class Waiter;
   void unlink(Waiter& waiter);
-  // As many as it takes until those being opened can be trusted to take all who wait.
-  void open_connections();
+  bool may_open() const;
   bool open();
   void fail_waiters(const ConnectFailure& failure);
   void open_failed(base::Instant now);
 
   Worker& worker_;
   Source& source_;
+  ClusterPool& cluster_;
   std::vector<Upstream*> connections_;  // owned by the worker
   Waiter* first_ = nullptr;
   Waiter* last_ = nullptr;
@@ -90,6 +98,19 @@ class ClusterPool {
   // Takes over a newer version: endpoints that stay keep their connections and counts.
   void update(std::shared_ptr<const config::Cluster> cluster);
   const std::shared_ptr<const config::Cluster>& cluster() const { return cluster_; }
+  // connectionPool's limits, over all endpoints. Whether one more connection may be opened beyond an endpoint's first
+  // (maxConnections), one more RPC may wait for one (http1MaxPendingRequests), and the attempts under way, the newest
+  // included, are not too many (http2MaxRequests).
+  bool may_open() const;
+  bool may_wait() const { return waiting_ < cluster_->connection_pool.max_pending_requests; }
+  bool may_begin() const { return attempts_ - waiting_ <= cluster_->connection_pool.max_requests; }
+  void begin_attempt() { ++attempts_; }
+  void end_attempt() { --attempts_; }
+  void begin_waiting() { ++waiting_; }
+  void end_waiting() { --waiting_; }
+  // There may be room for a connection again.
+  void connection_left();
+
   // The cluster is gone: all its endpoints have left.
   void retire();
   EndpointPool* pick(std::span<const clusters::EndpointState* const> tried, base::Instant now);
@@ -112,6 +133,8 @@ class ClusterPool {
   clusters::Balancer balancer_;
   uint32_t rpcs_ = 0;
   uint32_t retried_rpcs_ = 0;
+  uint32_t attempts_ = 0;  // that have an endpoint ...
+  uint32_t waiting_ = 0;   // ... of which these wait for a stream
   std::vector<std::unique_ptr<EndpointPool>> endpoints_;
   std::vector<clusters::EndpointState*> pickable_;  // endpoints_, as the balancer takes them
   std::vector<std::unique_ptr<EndpointPool>> retired_;

@@ -1,6 +1,7 @@
 #include "proxy/upstream.h"
 
 #include <cstring>
+#include <utility>
 
 #include "proxy/pool.h"
 #include "proxy/worker.h"
@@ -13,6 +14,7 @@ Upstream::Upstream(Worker& worker, Source& source, EndpointPool& pool, std::uniq
   ++worker.stats().upstream_connections;
   ++worker.stats().upstream_connections_total;
   worker.reactor().timers().schedule(connect_timeout_, worker.reactor().now() + connect_timeout);
+  limits_changed();
   socket().connect(address);
 }
 
@@ -32,6 +34,9 @@ void Upstream::on_capacity() {
     if (connection().peer_max_concurrent_streams() == 0) return;  // connect_timed_out() ends it
     ready_ = true;
     connect_timeout_.cancel();
+    idle_since_ = worker().reactor().now();
+    if (const auto& most = pool_.limits().max_connection_duration)
+      worker().reactor().timers().schedule(age_, worker().reactor().now() + *most);
   }
   if (ready_) take_waiters();
 }
@@ -40,8 +45,30 @@ void Upstream::take_waiters() {
   if (!pool_.on_capacity(*this)) needs_flush();
 }
 
+http::Stream* Upstream::open(http::StreamEvents& events) {
+  if (++requests_ >= pool_.limits().max_requests_per_connection && !std::exchange(used_up_, true)) needs_flush();
+  return connection().open(events);
+}
+
+void Upstream::limits_changed() { connection().limit_streams(pool_.limits().max_concurrent_streams); }
+
+void Upstream::aged(base::Instant) { retire(); }
+
+void Upstream::tick(base::Instant now) {
+  const base::Duration idle_timeout = pool_.limits().idle_timeout;
+  if (connection().open_streams() > 0 || requests_ != requests_at_tick_)
+    idle_since_ = now;
+  else if (ready_ && !ended() && idle_timeout > base::Duration::zero() && now - idle_since_ >= idle_timeout)
+    retire();
+  requests_at_tick_ = requests_;
+  Http2Transport::tick(now);
+}
+
 void Upstream::flush() {
-  if (ready_ && !ended()) take_waiters();
+  if (ready_ && !ended()) {
+    if (used_up_) retire();  // now that the last request's head is framed
+    take_waiters();
+  }
   Http2Transport::flush();
 }
 
@@ -51,6 +78,7 @@ void Upstream::connect_timed_out(base::Instant) {
 
 void Upstream::on_ended(const char* reason) {
   connect_timeout_.cancel();
+  age_.cancel();
   const bool broke_protocol = connection().error()[0] != '\0';
   if (broke_protocol) ++worker().stats().upstream_protocol_errors;
   pool_.on_ended(*this, ConnectFailure{reason, broke_protocol, false}, !ready_);

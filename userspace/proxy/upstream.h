@@ -25,7 +25,12 @@ class Upstream final : public Http2Transport {
   // The endpoint is gone from the cluster: no new streams, closes with the last one.
   void retire() { Http2Transport::drain(); }
   void flush() override;
-  bool ready() const { return ready_ && connection().can_open(); }
+  void tick(base::Instant now) override;
+  // One more request; ready() was true.
+  http::Stream* open(http::StreamEvents& events);
+  // The cluster's connectionPool is another one.
+  void limits_changed();
+  bool ready() const { return ready_ && !used_up_ && connection().can_open(); }
   bool connecting() const { return !ready_; }
   const base::SocketAddress& local_address() const { return local_; }
 
@@ -36,10 +41,15 @@ class Upstream final : public Http2Transport {
   void take_waiters();
   void on_ended(const char* reason) override;
   void connect_timed_out(base::Instant now);
+  void aged(base::Instant now);
 
   EndpointPool& pool_;
   base::SocketAddress local_;
   io::MemberTimer<Upstream, &Upstream::connect_timed_out> connect_timeout_{*this};
+  io::MemberTimer<Upstream, &Upstream::aged> age_{*this};  // maxConnectionDuration
+  base::Instant idle_since_;
+  uint64_t requests_ = 0, requests_at_tick_ = 0;
+  bool used_up_ = false;    // maxRequestsPerConnection: it closes with its last stream
   bool connected_ = false;  // TCP
   bool ready_ = false;      // the peer's SETTINGS have come
 };
