@@ -42,6 +42,7 @@ bool Connection::charge(Limit flood) {
 }
 
 void Connection::earn_by_stream() {
+  earn(Limit::empty_data_flood, 1);
   earn(Limit::priority_flood, 1);
   earn(Limit::ignored_frame_flood, 2);
   earn(Limit::window_update_flood, 2);

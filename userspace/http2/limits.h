@@ -119,7 +119,7 @@ struct Limits {
   std::array<TokenRate, kBuckets> floods = {{
       {2000, std::chrono::milliseconds(10)},  // ping_flood: keepalives; a DATA frame sent pays for a BDP probe
       {400, std::chrono::milliseconds(100)},  // settings_flood: grpc-core sends one with each BDP estimate
-      {1000, std::chrono::milliseconds(10)},  // empty_data_flood: no gRPC library sends any
+      {1000, std::chrono::milliseconds(10)},  // empty_data_flood: no gRPC library sends any; a stream pays for one
       {1000, std::chrono::milliseconds(10)},  // priority_flood: Firefox opens with six; a stream pays for one
       {10000, std::chrono::milliseconds(1)},  // ignored_frame_flood: a stream pays for its late head and trailers
       {10000, std::chrono::milliseconds(1)},  // window_update_flood: a stream pays for 2, a DATA frame sent for 16
