@@ -31,8 +31,11 @@ EndpointState* Balancer::pick(config::LoadBalancing policy, std::span<EndpointSt
   EndpointState* choice = nullptr;
   switch (policy) {
     case config::LoadBalancing::round_robin:
-      choice = from(next_, preferred);
-      if (choice) next_ = (next_ + 1) % count;
+      // Those passed over have had their turn, or who comes after them would have two.
+      choice = from(next_, [&](const EndpointState* e) {
+        next_ = (next_ + 1) % count;
+        return preferred(e);
+      });
       break;
     case config::LoadBalancing::random:
       choice = from(below(count), preferred);

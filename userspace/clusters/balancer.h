@@ -11,6 +11,14 @@
 
 namespace weir::clusters {
 
+// What outlier detection knows of an endpoint.
+struct EndpointHealth {
+  uint32_t errors_5xx = 0, gateway_errors = 0;  // in a row
+  uint32_t ejections = 0;                       // lately: how often baseEjectionTime counts
+  bool ejected = false;
+  base::Instant ejected_at{};
+};
+
 // An endpoint as one source sees it.
 struct EndpointState {
   config::Endpoint endpoint;
@@ -18,6 +26,7 @@ struct EndpointState {
   uint64_t requests = 0;
   // After a failed connect others are preferred until then.
   base::Instant avoid_until{};
+  EndpointHealth health;
 };
 
 class Balancer {

@@ -18,6 +18,14 @@ inline constexpr uint32_t kNoLimit = UINT32_MAX;
 
 enum class LoadBalancing : uint8_t { least_request, round_robin, random };
 
+// ConnectionPoolSettings.TCPSettings.TcpKeepalive. Zero: as the kernel has it.
+struct TcpKeepalive {
+  uint32_t probes = 0;
+  base::Duration time{};  // of silence before the first probe; whole seconds, as is the interval
+  base::Duration interval{};
+  bool operator==(const TcpKeepalive&) const = default;
+};
+
 // ConnectionPoolSettings. Counted for each source pod, per service port and subset.
 struct ConnectionPool {
   uint32_t max_connections = kNoLimit;
@@ -29,6 +37,7 @@ struct ConnectionPool {
   base::Duration connect_timeout = std::chrono::seconds(10);
   base::Duration idle_timeout = std::chrono::hours(1);  // of a connection without streams; zero: none
   std::optional<base::Duration> max_connection_duration;
+  std::optional<TcpKeepalive> tcp_keepalive;
   bool operator==(const ConnectionPool&) const = default;
 };
 

@@ -138,6 +138,14 @@ void Socket::report_closed_if_idle() {
   events_->on_closed();
 }
 
+void Socket::keep_alive(int probes, int idle_seconds, int interval_seconds) {
+  const auto set = [this](int level, int option, int value) { setsockopt(fd_.get(), level, option, &value, sizeof value); };
+  set(SOL_SOCKET, SO_KEEPALIVE, 1);
+  if (probes > 0) set(IPPROTO_TCP, TCP_KEEPCNT, probes);
+  if (idle_seconds > 0) set(IPPROTO_TCP, TCP_KEEPIDLE, idle_seconds);
+  if (interval_seconds > 0) set(IPPROTO_TCP, TCP_KEEPINTVL, interval_seconds);
+}
+
 base::SocketAddress Socket::local() const {
   sockaddr_storage address{};
   socklen_t size = sizeof address;

@@ -54,6 +54,9 @@ class Socket {
   void close(bool abort = false);
   bool closing() const { return closing_; }
 
+  // SO_KEEPALIVE: so many probes, so many seconds apart, after so many of silence; zero leaves the kernel's value.
+  void keep_alive(int probes, int idle_seconds, int interval_seconds);
+
   // Names the user; a socket, with a receive pending or not, can be handed over.
   void set_events(SocketEvents& events) { events_ = &events; }
 

@@ -11,6 +11,8 @@ using config::TrafficPolicy;
 using nlohmann::json;
 
 constexpr auto kLeastDuration = std::chrono::milliseconds(1);
+constexpr auto kLeastKeepalive = std::chrono::seconds(1);
+constexpr int64_t kMostProbes = 127;  // tcp(7), TCP_KEEPCNT
 
 // Absent or zero is no limit.
 uint32_t decode_limit(ObjectReader& reader, const json& fields, const char* key) {
@@ -50,7 +52,13 @@ void decode_connection_pool(ObjectReader& reader, const json& policy, TrafficPol
   pool.connect_timeout = reader.duration(tcp, "connectTimeout", kLeastDuration).value_or(pool.connect_timeout);
   pool.idle_timeout = reader.duration(tcp, "idleTimeout", base::Duration::zero()).value_or(pool.idle_timeout);
   pool.max_connection_duration = reader.duration(tcp, "maxConnectionDuration", kLeastDuration);
-  not_applied(reader, tcp, "tcpKeepalive", "the kernel's settings hold");
+  if (tcp.contains("tcpKeepalive") && !tcp["tcpKeepalive"].is_null()) {
+    const json& keepalive = reader.object(tcp, "tcpKeepalive");
+    config::TcpKeepalive& into_keepalive = pool.tcp_keepalive.emplace();
+    into_keepalive.probes = static_cast<uint32_t>(reader.integer(keepalive, "probes", 0, kMostProbes).value_or(0));
+    into_keepalive.time = reader.duration(keepalive, "time", kLeastKeepalive).value_or(base::Duration::zero());
+    into_keepalive.interval = reader.duration(keepalive, "interval", kLeastKeepalive).value_or(base::Duration::zero());
+  }
   const json& http = reader.object(fields, "http");
   pool.max_pending_requests = decode_limit(reader, http, "http1MaxPendingRequests");
   pool.max_requests = decode_limit(reader, http, "http2MaxRequests");
@@ -73,7 +81,6 @@ void decode_connection_pool(ObjectReader& reader, const json& policy, TrafficPol
 
 void decode_outlier_detection(ObjectReader& reader, const json& policy, TrafficPolicy& into) {
   if (!policy.contains("outlierDetection") || policy["outlierDetection"].is_null()) return;
-  not_applied(reader, policy, "outlierDetection", "endpoints are not ejected");
   const json& fields = reader.object(policy, "outlierDetection");
   config::OutlierDetection outliers;
   const auto count = [&](const char* key, uint32_t otherwise, int64_t most) {

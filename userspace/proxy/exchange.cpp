@@ -211,6 +211,7 @@ void Exchange::on_response(http::Headers& headers, bool end_stream) {
   const int status = parse_number(headers.get(":status"), 0);
   if (status >= 100 && status < 200) return down_->send_headers(headers, false);
   if (end_stream || status != 200) {
+    count_attempt(status, end_stream ? grpc_status(headers) : -1);
     const AttemptEnd end{AttemptEnd::How::response, status, end_stream ? grpc_status(headers) : -1, true};
     if (retry(end, &headers)) return;
   } else if (hold_back(headers)) {
@@ -242,11 +243,15 @@ void Exchange::on_response_data(base::Slice data, bool end_stream) {
   response_messages_.add(data.bytes());
   const size_t sent = down_->send_data(keepable(std::move(data)), end_stream);
   if (sent > 0) up_->consume(sent);
-  if (end_stream) return response_complete();
+  if (end_stream) {
+    if (record_.response_code == 200) count_attempt(200);  // any other counted with its head
+    return response_complete();
+  }
   account();
 }
 
 void Exchange::on_response_trailers(http::Headers& trailers) {
+  if (due_ == Step::hold_back || record_.response_code == 200) count_attempt(200, grpc_status(trailers));
   // Without a message between them as good as Trailers-Only.
   if (record_.bytes_sent == 0) {
     if (retry({AttemptEnd::How::response, record_.response_code, grpc_status(trailers), true}, &trailers)) return;
@@ -295,6 +300,8 @@ void Exchange::on_downstream_reset(const http::Reset& reset) {
 }
 
 void Exchange::deadline_passed(base::Instant) {
+  // The client's own patience says nothing about the endpoint.
+  if (rule_ && rule_->timeout == timeout_ && !response_started_) count_attempt(504);
   reply(local_reply(Flag::UT, "response_timeout", "weir: deadline exceeded"));
 }
 
@@ -357,6 +364,10 @@ void Exchange::drop_attempt(uint32_t error_code) {
     up_ = nullptr;
   }
   leave_endpoint();
+}
+
+void Exchange::count_attempt(int http_status, int grpc_status) {
+  if (endpoint_) pool_->count_attempt(*endpoint_, clusters::counted_status(http_status, grpc_status));
 }
 
 void Exchange::leave_endpoint() {

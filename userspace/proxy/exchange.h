@@ -110,6 +110,8 @@ class Exchange final : public Slabbed, private Waiter {
   // Ends the RPC towards the application: Trailers-Only, or trailers if the response has begun.
   void reply(const LocalReply& local_reply);
   void drop_attempt(uint32_t error_code);
+  // For outlier detection: how the attempt under way has ended.
+  void count_attempt(int http_status, int grpc_status = -1);
   void leave_endpoint();
   void finish();
   // A body beyond the cap is not sent again.

@@ -54,6 +54,7 @@ void Exchange::on_ready(Upstream& upstream) { send_request(upstream); }
 
 void Exchange::on_failed(const ConnectFailure& failure) {
   failure_ = failure.reason;
+  if (!failure.no_socket && !failure.left) count_attempt(503);
   if (failure.broke_protocol) record_.flags.set(Flag::UPE);
   if (failure.no_socket) record_.flags.set(Flag::OM);
   leave_endpoint();
@@ -63,6 +64,7 @@ void Exchange::on_failed(const ConnectFailure& failure) {
 void Exchange::on_upstream_reset(const http::Reset& reset) {
   up_ = nullptr;
   if (response_ended_) return;
+  if (!is_shed(reset) && !reset.unprocessed) count_attempt(503);
   leave_endpoint();
   if (is_shed(reset))
     return reply(local_reply(Flag::OM, "overload", "weir: the pod holds too much of the agent's memory"));
@@ -121,7 +123,7 @@ bool Exchange::retry(const AttemptEnd& end, const http::Headers* fields) {
 
 void Exchange::open_cluster_again() {
   if (!retry_.policy().ignore_previous_hosts || tried_count_ == tried_.size() ||
-      tried_count_ >= pool_->cluster()->endpoints.size())
+      !pool_->any_untried({tried_.data(), tried_count_}))
     tried_count_ = 0;
 }
 
@@ -164,6 +166,7 @@ void Exchange::next_step(base::Instant) {
       return;
     case Step::try_timeout:
       stop_waiting();
+      count_attempt(504);
       drop_attempt(http::kCancel);
       if (retry({AttemptEnd::How::try_timeout, 0, -1, true}, nullptr)) return;
       return reply(

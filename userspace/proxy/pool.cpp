@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cassert>
 
+#include "base/log.h"
 #include "proxy/source.h"
 #include "proxy/worker.h"
 
@@ -108,6 +109,11 @@ bool EndpointPool::on_capacity(Upstream& upstream) {
   return true;
 }
 
+void EndpointPool::on_retired() {
+  open_connections();
+  cluster_.connection_left();
+}
+
 void EndpointPool::on_ended(Upstream& upstream, const ConnectFailure& failure, bool never_ready) {
   connections_.erase(std::find(connections_.begin(), connections_.end(), &upstream));
   // Those who queued behind a full connection need another one.
@@ -136,7 +142,7 @@ void EndpointPool::fail_waiters(const ConnectFailure& failure) {
 }
 
 void EndpointPool::retire() {
-  fail_waiters(ConnectFailure{"the endpoint was removed", false, false});
+  fail_waiters(ConnectFailure{"the endpoint was removed", false, false, true});
   for (Upstream* upstream : std::vector<Upstream*>(connections_)) upstream->retire();
 }
 
@@ -145,12 +151,15 @@ ClusterPool::ClusterPool(Worker& worker, Source& source, std::shared_ptr<const c
   update(std::move(cluster));
 }
 
+ClusterPool::~ClusterPool() {
+  for (const auto& pool : endpoints_) stop_ejecting(*pool);
+}
+
 void ClusterPool::update(std::shared_ptr<const config::Cluster> cluster) {
   if (cluster == cluster_) return;
   cluster_ = std::move(cluster);
   std::vector<std::unique_ptr<EndpointPool>> before = std::move(endpoints_);
   endpoints_.clear();
-  pickable_.clear();
   // Both lists are sorted by address.
   auto old = before.begin();
   for (const config::Endpoint& wanted : cluster_->endpoints) {
@@ -162,11 +171,13 @@ void ClusterPool::update(std::shared_ptr<const config::Cluster> cluster) {
     } else {
       endpoints_.push_back(std::make_unique<EndpointPool>(worker_, source_, *this, wanted));
     }
-    pickable_.push_back(endpoints_.back().get());
+    if (!cluster_->outlier_detection) stop_ejecting(*endpoints_.back());
   }
+  choose_pickable();
   for (const auto& pool : endpoints_) pool->limits_changed();
   for (auto& gone : before) {
     if (!gone) continue;
+    stop_ejecting(*gone);
     retired_.push_back(std::move(gone));
     retired_.back()->retire();
   }
@@ -177,6 +188,51 @@ void ClusterPool::retire() {
   auto none = std::make_shared<config::Cluster>(*cluster_);
   none->endpoints.clear();
   update(std::move(none));
+}
+
+void ClusterPool::choose_pickable() {
+  states_.clear();
+  for (const auto& pool : endpoints_) states_.push_back(pool.get());
+  pickable_ = states_;
+  std::erase_if(pickable_, [](const auto* state) { return state->health.ejected; });
+  if (cluster_->outlier_detection && clusters::panics(*cluster_->outlier_detection, pickable_.size(), states_.size()))
+    pickable_ = states_;
+}
+
+void ClusterPool::judge(EndpointPool& endpoint, int status) {
+  const base::Instant now = worker_.reactor().now();
+  if (!clusters::count_attempt(*cluster_->outlier_detection, endpoint, status, states_, now)) return;
+  ++worker_.stats().outlier_ejections;
+  ++worker_.stats().ejected_endpoints;
+  base::log::info("{} of {} failed too many calls of {} in a row and is ejected, the {}. time lately",
+                  endpoint.endpoint.address.to_string(), cluster_->name, source_.pod().qualified_name(),
+                  endpoint.health.ejections);
+  choose_pickable();
+  if (!recover_.scheduled()) worker_.reactor().timers().schedule(recover_, now + cluster_->outlier_detection->interval);
+}
+
+void ClusterPool::recover(base::Instant now) {
+  if (!cluster_->outlier_detection) return;
+  bool go_on = false, returned = false;
+  for (const auto& pool : endpoints_) {
+    if (clusters::recover(*cluster_->outlier_detection, *pool, now)) {
+      returned = true;
+      --worker_.stats().ejected_endpoints;
+    }
+    go_on |= clusters::recovering(*pool);
+  }
+  if (returned) choose_pickable();
+  if (go_on) worker_.reactor().timers().schedule(recover_, now + cluster_->outlier_detection->interval);
+}
+
+void ClusterPool::stop_ejecting(EndpointPool& endpoint) {
+  if (endpoint.health.ejected) --worker_.stats().ejected_endpoints;
+  endpoint.health = {};
+}
+
+bool ClusterPool::any_untried(std::span<const clusters::EndpointState* const> tried) const {
+  return std::any_of(pickable_.begin(), pickable_.end(),
+                     [&](const auto* state) { return std::find(tried.begin(), tried.end(), state) == tried.end(); });
 }
 
 EndpointPool* ClusterPool::pick(std::span<const clusters::EndpointState* const> tried, base::Instant now) {

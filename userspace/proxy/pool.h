@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "clusters/balancer.h"
+#include "clusters/outlier_detection.h"
 #include "config/snapshot.h"
 #include "proxy/upstream.h"
 
@@ -19,6 +20,7 @@ struct ConnectFailure {
   const char* reason = "";      // for people
   bool broke_protocol = false;  // it connected, but what it sent is not HTTP/2
   bool no_socket = false;       // there was none to be had: no descriptors, no memory
+  bool left = false;            // the endpoint left the cluster
 };
 
 class ClusterPool;
@@ -54,6 +56,7 @@ class EndpointPool final : public clusters::EndpointState {
 
   // From Upstream. False: the pod's turn is over, and more can go on in the next one.
   bool on_capacity(Upstream& upstream);
+  void on_retired();
   void on_ended(Upstream& upstream, const ConnectFailure& failure, bool never_ready);
 
   // A connect failed: others are preferred for a while.
@@ -94,6 +97,7 @@ class EndpointPool final : public clusters::EndpointState {
 class ClusterPool {
  public:
   ClusterPool(Worker& worker, Source& source, std::shared_ptr<const config::Cluster> cluster);
+  ~ClusterPool();
 
   // Takes over a newer version: endpoints that stay keep their connections and counts.
   void update(std::shared_ptr<const config::Cluster> cluster);
@@ -113,7 +117,13 @@ class ClusterPool {
 
   // The cluster is gone: all its endpoints have left.
   void retire();
+  // One that is not in `tried`; null: there is none.
   EndpointPool* pick(std::span<const clusters::EndpointState* const> tried, base::Instant now);
+  bool any_untried(std::span<const clusters::EndpointState* const> tried) const;
+  // An attempt there has ended, with what counts as this HTTP status for outlier detection.
+  void count_attempt(EndpointPool& endpoint, int status) {
+    if (cluster_->outlier_detection) judge(endpoint, status);
+  }
   // An RPC under way, from its first attempt to its end.
   void begin_rpc() { ++rpcs_; }
   void end_rpc(bool retried) {
@@ -127,6 +137,12 @@ class ClusterPool {
   void sweep();
 
  private:
+  void judge(EndpointPool& endpoint, int status);
+  void recover(base::Instant now);
+  void stop_ejecting(EndpointPool& endpoint);
+  // After endpoints, or what is known of them, have changed.
+  void choose_pickable();
+
   Worker& worker_;
   Source& source_;
   std::shared_ptr<const config::Cluster> cluster_;
@@ -136,7 +152,9 @@ class ClusterPool {
   uint32_t attempts_ = 0;  // that have an endpoint ...
   uint32_t waiting_ = 0;   // ... of which these wait for a stream
   std::vector<std::unique_ptr<EndpointPool>> endpoints_;
-  std::vector<clusters::EndpointState*> pickable_;  // endpoints_, as the balancer takes them
+  std::vector<clusters::EndpointState*> states_;    // of endpoints_
+  std::vector<clusters::EndpointState*> pickable_;  // those that are not ejected, as the balancer takes them
+  io::MemberTimer<ClusterPool, &ClusterPool::recover> recover_{*this};
   std::vector<std::unique_ptr<EndpointPool>> retired_;
 };
 

@@ -1,5 +1,6 @@
 #include "proxy/upstream.h"
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -7,6 +8,13 @@
 #include "proxy/worker.h"
 
 namespace weir::proxy {
+namespace {
+
+int seconds(base::Duration duration) {  // as setsockopt() takes them
+  return static_cast<int>(std::min<int64_t>(std::chrono::duration_cast<std::chrono::seconds>(duration).count(), INT16_MAX));
+}
+
+}  // namespace
 
 Upstream::Upstream(Worker& worker, Source& source, EndpointPool& pool, std::unique_ptr<io::Socket> connecting,
                    const base::SocketAddress& address, base::Duration connect_timeout)
@@ -15,6 +23,8 @@ Upstream::Upstream(Worker& worker, Source& source, EndpointPool& pool, std::uniq
   ++worker.stats().upstream_connections_total;
   worker.reactor().timers().schedule(connect_timeout_, worker.reactor().now() + connect_timeout);
   limits_changed();
+  if (const auto& keepalive = pool.limits().tcp_keepalive)
+    socket().keep_alive(static_cast<int>(keepalive->probes), seconds(keepalive->time), seconds(keepalive->interval));
   socket().connect(address);
 }
 
@@ -52,6 +62,12 @@ http::Stream* Upstream::open(http::StreamEvents& events) {
 
 void Upstream::limits_changed() { connection().limit_streams(pool_.limits().max_concurrent_streams); }
 
+void Upstream::retire() {
+  if (!connection().usable()) return;
+  Http2Transport::drain();
+  pool_.on_retired();
+}
+
 void Upstream::aged(base::Instant) { retire(); }
 
 void Upstream::tick(base::Instant now) {
@@ -66,8 +82,8 @@ void Upstream::tick(base::Instant now) {
 
 void Upstream::flush() {
   if (ready_ && !ended()) {
-    if (used_up_) retire();  // now that the last request's head is framed
     take_waiters();
+    if (used_up_) retire();  // now that the last request's head is framed
   }
   Http2Transport::flush();
 }

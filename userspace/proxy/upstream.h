@@ -22,8 +22,8 @@ class Upstream final : public Http2Transport {
 
   // Exchanges that still run may need it: it goes with the last of them.
   void drain() override {}
-  // The endpoint is gone from the cluster: no new streams, closes with the last one.
-  void retire() { Http2Transport::drain(); }
+  // No new streams: it closes with the last one. Others may be opened in its place.
+  void retire();
   void flush() override;
   void tick(base::Instant now) override;
   // One more request; ready() was true.
@@ -49,7 +49,7 @@ class Upstream final : public Http2Transport {
   io::MemberTimer<Upstream, &Upstream::aged> age_{*this};  // maxConnectionDuration
   base::Instant idle_since_;
   uint64_t requests_ = 0, requests_at_tick_ = 0;
-  bool used_up_ = false;    // maxRequestsPerConnection: it closes with its last stream
+  bool used_up_ = false;    // maxRequestsPerConnection: to be retired
   bool connected_ = false;  // TCP
   bool ready_ = false;      // the peer's SETTINGS have come
 };

@@ -37,6 +37,8 @@ struct WorkerStats {
   Counter tcp_relays, tcp_relays_total;
   Counter transports;  // all of the above and those not yet decided
   Counter active_rpcs, rpcs_total;
+  Counter outlier_ejections;   // endpoints taken out for a while
+  Counter ejected_endpoints;   // ... that are out now, each for one pod
   Counter pool_overflows;      // RPCs beyond a limit of connectionPool
   Counter retries;             // attempts after an RPC's first that its retry policy asked for
   Counter retry_overflows;     // those that retryBudget or maxRetries did not allow

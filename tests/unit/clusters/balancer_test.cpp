@@ -53,6 +53,16 @@ TEST(Balancer, RoundRobinTakesTurns) {
     EXPECT_EQ(endpoints.index(balancer.pick(LoadBalancing::round_robin, endpoints.all(), {}, kNow)), i % 3);
 }
 
+TEST(Balancer, RoundRobinGivesTheTurnOfOneToBeAvoidedToAllOthersAlike) {
+  Endpoints endpoints(4);
+  endpoints[1].avoid_until = kNow + std::chrono::seconds(1);
+  Balancer balancer(1);
+  std::vector<int> picks(4);
+  for (int i = 0; i < 300; ++i)
+    ++picks[endpoints.index(balancer.pick(LoadBalancing::round_robin, endpoints.all(), {}, kNow))];
+  EXPECT_EQ(picks, (std::vector<int>{100, 0, 100, 100}));
+}
+
 TEST(Balancer, LeastRequestFavoursTheIdle) {
   Endpoints endpoints(2);
   endpoints[0].active_requests = 5;

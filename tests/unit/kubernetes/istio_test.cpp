@@ -203,7 +203,7 @@ TEST(DestinationRuleDecode, ReadsPoliciesAndSubsets) {
   trafficPolicy:
     loadBalancer: {simple: ROUND_ROBIN}
     connectionPool:
-      tcp: {maxConnections: 100, connectTimeout: 3s}
+      tcp: {maxConnections: 100, connectTimeout: 3s, tcpKeepalive: {probes: 3, time: 7200s, interval: 75s}}
       http: {maxRequestsPerConnection: 0, maxConcurrentStreams: 50, http2MaxRequests: 7, idleTimeout: 10m}
     outlierDetection: {consecutive5xxErrors: 3, interval: 1s, maxEjectionPercent: 50}
     retryBudget: {percent: 12.5, minRetryConcurrency: 4}
@@ -229,6 +229,8 @@ TEST(DestinationRuleDecode, ReadsPoliciesAndSubsets) {
   EXPECT_EQ(policy.connection_pool->max_concurrent_streams, 50u);
   EXPECT_EQ(policy.connection_pool->max_requests, 7u);
   EXPECT_EQ(policy.connection_pool->idle_timeout, 10min);
+  EXPECT_EQ(policy.connection_pool->tcp_keepalive, (config::TcpKeepalive{3, 2h, 75s}));
+  EXPECT_TRUE(contents.findings.empty()) << codes(contents.findings);
   EXPECT_EQ(policy.outlier_detection->consecutive_5xx_errors, 3u);
   EXPECT_EQ(policy.outlier_detection->max_ejection_percent, 50u);
   EXPECT_EQ(policy.outlier_detection->base_ejection_time, 30s);

@@ -145,7 +145,8 @@ class Lab : public ::testing::Test {
   Wire& add_client_at(const base::SocketAddress& address) {
     return add_client(std::make_unique<Wire>(connect_to(address), http2::Role::client));
   }
-  Peer& raw_client() { return add_client(std::make_unique<Peer>(connect_to(listener_address))); }
+  Peer& raw_client() { return raw_client(connect_to(listener_address)); }
+  Peer& raw_client(base::Fd connected) { return add_client(std::make_unique<Peer>(std::move(connected))); }
 
   void pump() {
     for (Party* party : parties_) party->pump();

@@ -1,4 +1,6 @@
 // connectionPool of a DestinationRule: what a pod may have open to a cluster, and what happens beyond it.
+#include <netinet/tcp.h>
+
 #include <algorithm>
 
 #include "lab.h"
@@ -172,6 +174,27 @@ TEST_F(PoolLimitsTest, AnIdleConnectionEnds) {
   EXPECT_TRUE(until([&] { return server.open_connections() == 0; }, 4s));
   ASSERT_TRUE(until_complete(app.unary()));
   EXPECT_EQ(server.connections.size(), 2u);
+}
+
+TEST_F(PoolLimitsTest, ConnectionsAreKeptAliveAsAskedFor) {
+  std::atomic<int> fd{-1};
+  options.mark_upstream = [&fd](int opened) -> base::Result<void> {
+    fd = opened;
+    return {};
+  };
+  limits.tcp_keepalive = config::TcpKeepalive{5, 40s, 7s};
+  backend();
+  start();
+  ASSERT_TRUE(until_complete(client().unary()));
+  const auto option = [&fd](int level, int name) {
+    int value = -1;
+    socklen_t size = sizeof value;
+    return getsockopt(fd, level, name, &value, &size) == 0 ? value : -1;
+  };
+  EXPECT_EQ(option(SOL_SOCKET, SO_KEEPALIVE), 1);
+  EXPECT_EQ(option(IPPROTO_TCP, TCP_KEEPCNT), 5);
+  EXPECT_EQ(option(IPPROTO_TCP, TCP_KEEPIDLE), 40);
+  EXPECT_EQ(option(IPPROTO_TCP, TCP_KEEPINTVL), 7);
 }
 
 TEST_F(PoolLimitsTest, LimitsChangeUnderLiveConnections) {
