@@ -23,6 +23,9 @@ void add_node_flags(CLI::App& app, Flags& flags) {
       ->required();
   app.add_option("--node-name", flags.node.cluster.node_name, "This node's name: its pods are enrolled")
       ->envname("WEIR_NODE_NAME");
+  app.add_option("--zone", flags.node.cluster.zone,
+                 "This node's zone (its label topology.kubernetes.io/zone), for the hints of EndpointSlices")
+      ->envname("WEIR_ZONE");
   app.add_option("--cluster-domain", flags.node.cluster.cluster_domain, "DNS domain of the cluster")
       ->envname("WEIR_CLUSTER_DOMAIN")
       ->capture_default_str();

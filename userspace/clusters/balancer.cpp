@@ -3,6 +3,15 @@
 #include <algorithm>
 
 namespace weir::clusters {
+namespace {
+
+uint64_t mixed(uint64_t x) {  // splitmix64's finalizer
+  x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9ull;
+  x = (x ^ (x >> 27)) * 0x94D049BB133111EBull;
+  return x ^ (x >> 31);
+}
+
+}  // namespace
 
 uint64_t Balancer::random() {  // xorshift64*
   random_ ^= random_ >> 12;
@@ -52,6 +61,29 @@ EndpointState* Balancer::pick(config::LoadBalancing policy, std::span<EndpointSt
   }
   if (choice) return choice;
   return from(below(count), [&](const EndpointState* e) { return !was_tried(e); });
+}
+
+EndpointState* Affinity::pick(uint64_t client, base::Duration timeout, std::span<EndpointState* const> endpoints,
+                              base::Instant now) {
+  EndpointState* found = nullptr;
+  if (last_ != base::Instant{} && now - last_ < timeout) {
+    const auto known = std::find_if(endpoints.begin(), endpoints.end(),
+                                    [&](const EndpointState* e) { return e->endpoint.address == chosen_; });
+    if (known != endpoints.end()) found = *known;
+  }
+  if (!found) {
+    uint64_t highest = 0;
+    for (EndpointState* e : endpoints) {
+      const uint64_t weight = mixed(client ^ std::hash<base::SocketAddress>()(e->endpoint.address));
+      if (found && weight < highest) continue;
+      found = e;
+      highest = weight;
+    }
+  }
+  if (!found || found->avoid_until > now) return nullptr;
+  chosen_ = found->endpoint.address;
+  last_ = now;
+  return found;
 }
 
 }  // namespace weir::clusters

@@ -47,4 +47,18 @@ class Balancer {
   uint32_t next_ = 0;  // ROUND_ROBIN
 };
 
+// sessionAffinity ClientIP: one client's calls go to one endpoint as long as that can be picked and no pause between
+// them is longer than the Service's timeout.
+class Affinity {
+ public:
+  // Of `endpoints`; null: there is none, or it is to be avoided. Who has none gets the one that rendezvous hashing of
+  // `client` gives: after a restart, and from every worker, the same.
+  EndpointState* pick(uint64_t client, base::Duration timeout, std::span<EndpointState* const> endpoints,
+                      base::Instant now);
+
+ private:
+  base::SocketAddress chosen_;
+  base::Instant last_{};
+};
+
 }  // namespace weir::clusters

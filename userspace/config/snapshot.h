@@ -37,6 +37,7 @@ struct Cluster {
   uint16_t port = 0;
   std::vector<Endpoint> endpoints;  // those that may be picked now, sorted by address, no duplicates
   LoadBalancing load_balancing = LoadBalancing::least_request;
+  std::optional<base::Duration> session_affinity;  // a pod stays with its endpoint while it calls this often
   ConnectionPool connection_pool;
   std::optional<OutlierDetection> outlier_detection;
   std::optional<RetryBudget> retry_budget;

@@ -24,11 +24,14 @@ struct Reset {
   enum class Origin : uint8_t {
     peer,        // the peer sent RST_STREAM, or GOAWAY with a lower last stream id
     local,       // this end reset it: the peer broke the protocol on this stream
-    connection,  // the connection ended (closed, failed, or a connection error)
+    connection,  // the connection ended: closed or failed (error_code 0), or by a connection error
   };
   Origin origin = Origin::peer;
   uint32_t error_code = 0;   // RFC 9113 section 7
   bool unprocessed = false;  // the peer vouches that it did no work (REFUSED_STREAM, GOAWAY), or it was never sent
+
+  // The peer broke the protocol, on this stream or for the whole connection.
+  bool broken_by_peer() const { return origin == Origin::local || (origin == Origin::connection && error_code != 0); }
 };
 
 class StreamEvents {

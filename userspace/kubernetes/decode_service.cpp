@@ -7,6 +7,8 @@ namespace {
 
 using nlohmann::json;
 
+constexpr int64_t kSessionAffinitySeconds = 10800;  // the API's default
+
 ServicePort decode_port(ObjectReader& reader, const json& fields) {
   ServicePort port;
   port.name = reader.string(fields, "name");
@@ -84,9 +86,11 @@ SliceEndpoint decode_endpoint(ObjectReader& reader, const json& fields, AddressT
   endpoint.zone = reader.string(fields, "zone");
   const json& target = reader.object(fields, "targetRef");
   if (reader.string(target, "kind") == "Pod") endpoint.pod = reader.string(target, "name");
-  for (const json* zone : reader.objects(reader.object(fields, "hints"), "forZones")) {
+  const json& hints = reader.object(fields, "hints");
+  for (const json* zone : reader.objects(hints, "forZones"))
     endpoint.zone_hints.push_back(reader.string(*zone, "name"));
-  }
+  for (const json* node : reader.objects(hints, "forNodes"))
+    endpoint.node_hints.push_back(reader.string(*node, "name"));
   std::vector<std::string> addresses = reader.strings(fields, "addresses");
   if (addresses.empty()) reader.reject(Code::missing_field, fields, "addresses", "is missing or empty");
   for (const std::string& text : addresses) {
@@ -126,8 +130,11 @@ void decode_into(ObjectReader& reader, Service& service) {
   service.publish_not_ready_addresses = reader.boolean(spec, "publishNotReadyAddresses").value_or(false);
   service.internal_traffic_policy_local =
       reader.string_of(spec, "internalTrafficPolicy", {"Cluster", "Local"}, "Cluster") == "Local";
-  service.session_affinity_client_ip =
-      reader.string_of(spec, "sessionAffinity", {"None", "ClientIP"}, "None") == "ClientIP";
+  if (reader.string_of(spec, "sessionAffinity", {"None", "ClientIP"}, "None") == "ClientIP") {
+    const json& client_ip = reader.object(reader.object(spec, "sessionAffinityConfig"), "clientIP");
+    service.session_affinity =
+        std::chrono::seconds(reader.integer(client_ip, "timeoutSeconds", 1, 86400).value_or(kSessionAffinitySeconds));
+  }
   service.traffic_distribution = reader.string(spec, "trafficDistribution");
 }
 

@@ -39,6 +39,7 @@ enum class Code : uint8_t {
   no_matching_slice_port,
   unknown_own_node,
   unused_slice,
+  unknown_own_zone,
   unknown_label_value,
   pod_refused,
   bad_port_list,
@@ -63,7 +64,7 @@ struct CodeMeaning {
 };
 
 // In the order of enum Code.
-inline constexpr std::array<CodeMeaning, 39> kCodes{{
+inline constexpr std::array<CodeMeaning, 40> kCodes{{
     // Files and documents
     {Code::unreadable_directory, "WEIR0001", config::Severity::error,
      "the manifests directory cannot be read; the last good configuration stays"},
@@ -106,6 +107,8 @@ inline constexpr std::array<CodeMeaning, 39> kCodes{{
     {Code::unknown_own_node, "WEIR0306", config::Severity::warning,
      "internalTrafficPolicy Local needs the agent's node name, which is not set"},
     {Code::unused_slice, "WEIR0307", config::Severity::info, "an EndpointSlice that no Service uses"},
+    {Code::unknown_own_zone, "WEIR0308", config::Severity::warning,
+     "zone hints need the agent's zone, which is not set"},
     // Pods
     {Code::unknown_label_value, "WEIR0401", config::Severity::warning,
      "a weir.dev label or annotation has an unknown value"},

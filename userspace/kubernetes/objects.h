@@ -60,7 +60,7 @@ struct Service {
   Labels selector;
   bool publish_not_ready_addresses = false;
   bool internal_traffic_policy_local = false;
-  bool session_affinity_client_ip = false;
+  std::optional<base::Duration> session_affinity;  // ClientIP, with its timeout
   std::string traffic_distribution;
   bool operator==(const Service&) const = default;
 };
@@ -73,7 +73,7 @@ struct SliceEndpoint {
   std::string pod;  // targetRef of kind Pod
   std::string node_name;
   std::string zone;
-  std::vector<std::string> zone_hints;
+  std::vector<std::string> zone_hints, node_hints;  // hints.forZones, .forNodes: names
   bool operator==(const SliceEndpoint&) const = default;
 };
 

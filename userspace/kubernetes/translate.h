@@ -14,6 +14,7 @@ namespace weir::kubernetes {
 struct ClusterSettings {
   std::string cluster_domain = "cluster.local";
   std::string node_name{};         // empty: every pod counts as this node's
+  std::string zone{};              // topology.kubernetes.io/zone of this node; empty: not known
   bool divert_undeclared = false;  // whether ports in mode detect are diverted
 };
 

@@ -17,9 +17,12 @@ namespace weir::kubernetes {
 
 using Slices = std::vector<const EndpointSlice*>;
 
-// Which endpoints new calls may go to, kube-proxy's duties: readiness, terminating
-// endpoints as the last resort, publishNotReadyAddresses, internalTrafficPolicy Local,
-// duplicates in several slices. Sorted by address.
+bool same_port(const ServicePort& port, const SlicePort& candidate);
+bool any_hints(const Slices& slices);
+
+// Which endpoints new calls may go to, kube-proxy's duties: readiness, terminating endpoints as the last resort,
+// publishNotReadyAddresses, internalTrafficPolicy Local, hints for nodes and zones (trafficDistribution), duplicates
+// in several slices. Each of the Service's IP families by itself. Sorted by address.
 std::vector<config::Endpoint> choose_endpoints(const Service& service, const ServicePort& port, const Slices& slices,
                                                const ClusterSettings& settings);
 

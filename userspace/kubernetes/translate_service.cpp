@@ -7,31 +7,6 @@ namespace {
 
 using config::Endpoint;
 
-// A cluster has the endpoints of one family, the Service's first. A pod that reached the
-// other VIP of a dual-stack Service has addresses of both families itself.
-AddressType primary_family(const Service& service, const Slices& slices) {
-  if (!service.ip_families.empty()) {
-    return service.ip_families.front() == AddressFamily::ipv4 ? AddressType::ipv4 : AddressType::ipv6;
-  }
-  if (!service.cluster_ips.empty()) {
-    return service.cluster_ips.front().is_v4() ? AddressType::ipv4 : AddressType::ipv6;
-  }
-  bool any_v4 = slices.empty() || std::any_of(slices.begin(), slices.end(), [](const EndpointSlice* slice) {
-                  return slice->address_type == AddressType::ipv4;
-                });
-  return any_v4 ? AddressType::ipv4 : AddressType::ipv6;
-}
-
-bool same_port(const ServicePort& port, const SlicePort& candidate) {
-  return candidate.name == port.name && candidate.protocol == port.protocol && candidate.port.has_value();
-}
-
-struct Candidate {
-  Endpoint endpoint;
-  bool ready;
-  bool fallback;  // terminating, but still serving
-};
-
 config::Finding about(Code code, const Service& service, int line, std::string message, std::string fix = {}) {
   Origin origin{service.metadata.origin.file, line > 0 ? line : service.metadata.origin.line};
   ObjectKey key{Kind::service, service.metadata.namespace_name, service.metadata.name};
@@ -50,18 +25,17 @@ void report_settings(const Service& service, const Slices& slices, const Cluster
   auto not_applied = [&](const std::string& setting, const std::string& instead) {
     findings.push_back(about(Code::setting_not_applied, service, 0, setting + " is not applied yet: " + instead));
   };
-  if (service.session_affinity_client_ip) {
-    not_applied("sessionAffinity ClientIP", "every call may go to any endpoint");
+  const bool hints = any_hints(slices);
+  if (!service.traffic_distribution.empty() && !hints) {
+    not_applied("trafficDistribution " + shown(service.traffic_distribution),
+                "its EndpointSlices have no hints, so calls go to the endpoints of all zones");
   }
-  if (!service.traffic_distribution.empty()) {
-    not_applied("trafficDistribution " + shown(service.traffic_distribution), "calls go to the endpoints of all zones");
+  if (hints && settings.zone.empty()) {
+    findings.push_back(about(Code::unknown_own_zone, service, 0,
+                             "its EndpointSlices have zone hints, but the agent does not know its zone: calls go to "
+                             "the endpoints of all zones",
+                             "set the agent's zone (--zone)"));
   }
-  bool hints = std::any_of(slices.begin(), slices.end(), [](const EndpointSlice* slice) {
-    return std::any_of(slice->endpoints.begin(), slice->endpoints.end(),
-                       [](const SliceEndpoint& endpoint) { return !endpoint.zone_hints.empty(); });
-  });
-  if (hints)
-    not_applied("the zone hints of its EndpointSlices are set; topology", "calls go to the endpoints of all zones");
   auto headless = service.metadata.annotations.find("weir.dev/balance-headless");
   if (headless != service.metadata.annotations.end() && headless->second == "true") {
     not_applied("weir.dev/balance-headless", "connections to its pods' own addresses are not diverted");
@@ -137,7 +111,10 @@ class Clusters {
 };
 
 config::Cluster with_policy(config::Cluster cluster, const config::TrafficPolicy& policy) {
-  cluster.load_balancing = policy.load_balancing.value_or(cluster.load_balancing);
+  if (policy.load_balancing) {
+    cluster.load_balancing = *policy.load_balancing;
+    cluster.session_affinity.reset();  // what is asked for by name goes before the Service's own
+  }
   cluster.connection_pool = policy.connection_pool.value_or(config::ConnectionPool());
   cluster.outlier_detection = policy.outlier_detection;
   cluster.retry_budget = policy.retry_budget;
@@ -167,38 +144,6 @@ config::ClusterView make_view(const config::ServicePolicy& policy, const config:
 }
 
 }  // namespace
-
-std::vector<Endpoint> choose_endpoints(const Service& service, const ServicePort& port, const Slices& slices,
-                                       const ClusterSettings& settings) {
-  AddressType family = primary_family(service, slices);
-  bool local_only = service.internal_traffic_policy_local && !settings.node_name.empty();
-  std::vector<Candidate> candidates;
-  for (const EndpointSlice* slice : slices) {
-    if (slice->address_type != family) continue;
-    for (const SlicePort& slice_port : slice->ports) {
-      if (!same_port(port, slice_port)) continue;
-      for (const SliceEndpoint& endpoint : slice->endpoints) {
-        if (local_only && endpoint.node_name != settings.node_name) continue;
-        candidates.push_back({{{endpoint.addresses.front(), *slice_port.port}, endpoint.pod, endpoint.node_name},
-                              endpoint.ready || service.publish_not_ready_addresses,
-                              endpoint.serving && endpoint.terminating});
-      }
-    }
-  }
-  // The stage of the last resort is for the whole port, as in kube-proxy.
-  bool any_ready = std::any_of(candidates.begin(), candidates.end(), [](const Candidate& c) { return c.ready; });
-  std::vector<Endpoint> chosen;
-  for (Candidate& candidate : candidates) {
-    if (any_ready ? candidate.ready : candidate.fallback) chosen.push_back(std::move(candidate.endpoint));
-  }
-  // While an endpoint moves between slices it is in both; one chosen copy is enough.
-  std::stable_sort(chosen.begin(), chosen.end(),
-                   [](const Endpoint& a, const Endpoint& b) { return a.address < b.address; });
-  auto last = std::unique(chosen.begin(), chosen.end(),
-                          [](const Endpoint& a, const Endpoint& b) { return a.address == b.address; });
-  chosen.erase(last, chosen.end());
-  return chosen;
-}
 
 std::shared_ptr<const config::Service> translate_service(const Service& service, const Slices& slices,
                                                          const ClusterSettings& settings, const IstioRules& rules,
@@ -231,6 +176,7 @@ std::shared_ptr<const config::Service> translate_service(const Service& service,
     cluster.port = port.port;
     name(cluster);
     cluster.load_balancing = balancing;
+    cluster.session_affinity = service.session_affinity;
     cluster.endpoints = choose_endpoints(service, port, slices, settings);
     for (const config::ServicePolicy& policy : policies)
       entry.views.push_back(make_view(policy, cluster, labels_of, clusters));

@@ -293,7 +293,7 @@ void Exchange::on_downstream_reset(const http::Reset& reset) {
     record_.flags.set(Flag::OM);
     record_.details = "overload";
   } else {
-    record_.flags.set(reset.origin == http::Reset::Origin::local ? Flag::DPE : Flag::DC);
+    record_.flags.set(reset.broken_by_peer() ? Flag::DPE : Flag::DC);
     record_.details = "downstream_remote_disconnect";
   }
   finish();

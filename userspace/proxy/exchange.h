@@ -104,6 +104,7 @@ class Exchange final : public Slabbed, private Waiter {
   // Whether the response's head waits for what follows it.
   bool hold_back(http::Headers& headers);
   void stop_holding_back();
+  std::span<const clusters::EndpointState* const> tried() const { return {tried_.data(), tried_count_}; }
   // Lets all endpoints be picked that may be by now.
   void open_cluster_again();
 

@@ -21,8 +21,9 @@ constexpr uint32_t kMaxRefusals = 1, kMaxUnsent = 8;
 
 void Exchange::try_endpoint() {
   cancel_step();
-  EndpointPool* picked =
-      tried_count_ < tried_.size() ? pool_->pick({tried_.data(), tried_count_}, worker_.reactor().now()) : nullptr;
+  EndpointPool* picked = tried_count_ < tried_.size()
+                             ? pool_->pick(downstream_->dialled().address.ip, tried(), worker_.reactor().now())
+                             : nullptr;
   if (!picked) return no_endpoint_left();
   endpoint_ = picked;
   pool_->begin_attempt();
@@ -32,7 +33,8 @@ void Exchange::try_endpoint() {
   tried_[tried_count_++] = picked;
   start_try_timer();
   if (Upstream* upstream = picked->ready()) return send_request(*upstream);
-  if (!pool_->may_wait()) return overflow("weir: as many calls as http1MaxPendingRequests allows wait for a connection");
+  if (!pool_->may_wait())
+    return overflow("weir: as many calls as http1MaxPendingRequests allows wait for a connection");
   picked->wait_for(*this, cluster_->connection_pool.connect_timeout);
 }
 
@@ -81,12 +83,12 @@ void Exchange::on_upstream_reset(const http::Reset& reset) {
   if (retry(end, nullptr)) return;
   Flag flag = Flag::UR;
   std::string_view message = "weir: the endpoint reset the stream";
-  if (by_connection) {
-    flag = Flag::UC;
-    message = "weir: the connection to the endpoint ended";
-  } else if (reset.origin == http::Reset::Origin::local) {
+  if (reset.broken_by_peer()) {
     flag = Flag::UPE;
     message = "weir: the endpoint broke the protocol";
+  } else if (by_connection) {
+    flag = Flag::UC;
+    message = "weir: the connection to the endpoint ended";
   }
   reply(local_reply(
       flag, response_started_ ? "upstream_reset_after_response_started" : "upstream_reset_before_response_started",
@@ -123,7 +125,7 @@ bool Exchange::retry(const AttemptEnd& end, const http::Headers* fields) {
 
 void Exchange::open_cluster_again() {
   if (!retry_.policy().ignore_previous_hosts || tried_count_ == tried_.size() ||
-      !pool_->any_untried({tried_.data(), tried_count_}))
+      !pool_->any_untried(downstream_->dialled().address.ip, tried()))
     tried_count_ = 0;
 }
 

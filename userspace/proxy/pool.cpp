@@ -15,6 +15,11 @@ constexpr uint32_t kMostStreamsAConnection = 100;
 constexpr auto kAvoidAfterFailure = std::chrono::seconds(1);
 // What it costs (Source::spend) to go on with a request that waited, and to encode so many bytes of its head.
 constexpr uint64_t kWaiterWork = 1, kHeadBytesPerWork = 64;
+
+// What names the client: its address, as for kube-proxy.
+uint64_t affinity_key(const config::Pod& pod) {
+  return pod.ips.empty() ? 0 : std::hash<base::IpAddress>()(pod.ips.front());
+}
 }  // namespace
 
 void Waiter::stop_waiting() {
@@ -147,7 +152,7 @@ void EndpointPool::retire() {
 }
 
 ClusterPool::ClusterPool(Worker& worker, Source& source, std::shared_ptr<const config::Cluster> cluster)
-    : worker_(worker), source_(source), balancer_(worker.random_seed()) {
+    : worker_(worker), source_(source), balancer_(worker.random_seed()), affinity_key_(affinity_key(source.pod())) {
   update(std::move(cluster));
 }
 
@@ -193,10 +198,23 @@ void ClusterPool::retire() {
 void ClusterPool::choose_pickable() {
   states_.clear();
   for (const auto& pool : endpoints_) states_.push_back(pool.get());
-  pickable_ = states_;
-  std::erase_if(pickable_, [](const auto* state) { return state->health.ejected; });
-  if (cluster_->outlier_detection && clusters::panics(*cluster_->outlier_detection, pickable_.size(), states_.size()))
-    pickable_ = states_;
+  const auto healthy = static_cast<size_t>(
+      std::count_if(states_.begin(), states_.end(), [](const auto* state) { return !state->health.ejected; }));
+  const bool all =
+      cluster_->outlier_detection && clusters::panics(*cluster_->outlier_detection, healthy, states_.size());
+  for (Family* family : {&v4_, &v6_}) {
+    family->pickable.clear();
+    family->exists = false;
+  }
+  for (clusters::EndpointState* state : states_) {
+    Family& family = state->endpoint.address.ip.is_v4() ? v4_ : v6_;
+    family.exists = true;
+    if (all || !state->health.ejected) family.pickable.push_back(state);
+  }
+}
+
+ClusterPool::Family& ClusterPool::family_of(const base::IpAddress& dialled) {
+  return dialled.is_v4() ? (v4_.exists ? v4_ : v6_) : (v6_.exists ? v6_ : v4_);
 }
 
 void ClusterPool::judge(EndpointPool& endpoint, int status) {
@@ -230,13 +248,20 @@ void ClusterPool::stop_ejecting(EndpointPool& endpoint) {
   endpoint.health = {};
 }
 
-bool ClusterPool::any_untried(std::span<const clusters::EndpointState* const> tried) const {
-  return std::any_of(pickable_.begin(), pickable_.end(),
+bool ClusterPool::any_untried(const base::IpAddress& dialled, std::span<const clusters::EndpointState* const> tried) {
+  const auto& pickable = family_of(dialled).pickable;
+  return std::any_of(pickable.begin(), pickable.end(),
                      [&](const auto* state) { return std::find(tried.begin(), tried.end(), state) == tried.end(); });
 }
 
-EndpointPool* ClusterPool::pick(std::span<const clusters::EndpointState* const> tried, base::Instant now) {
-  return static_cast<EndpointPool*>(balancer_.pick(cluster_->load_balancing, pickable_, tried, now));
+EndpointPool* ClusterPool::pick(const base::IpAddress& dialled, std::span<const clusters::EndpointState* const> tried,
+                                base::Instant now) {
+  Family& family = family_of(dialled);
+  clusters::EndpointState* picked = nullptr;
+  if (cluster_->session_affinity && tried.empty())
+    picked = family.affinity.pick(affinity_key_, *cluster_->session_affinity, family.pickable, now);
+  if (!picked) picked = balancer_.pick(cluster_->load_balancing, family.pickable, tried, now);
+  return static_cast<EndpointPool*>(picked);
 }
 
 bool ClusterPool::may_open() const {

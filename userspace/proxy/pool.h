@@ -117,9 +117,11 @@ class ClusterPool {
 
   // The cluster is gone: all its endpoints have left.
   void retire();
-  // One that is not in `tried`; null: there is none.
-  EndpointPool* pick(std::span<const clusters::EndpointState* const> tried, base::Instant now);
-  bool any_untried(std::span<const clusters::EndpointState* const> tried) const;
+  // One that is not in `tried`, of the same IP family as the address that was dialled if the cluster has any; null:
+  // there is none.
+  EndpointPool* pick(const base::IpAddress& dialled, std::span<const clusters::EndpointState* const> tried,
+                     base::Instant now);
+  bool any_untried(const base::IpAddress& dialled, std::span<const clusters::EndpointState* const> tried);
   // An attempt there has ended, with what counts as this HTTP status for outlier detection.
   void count_attempt(EndpointPool& endpoint, int status) {
     if (cluster_->outlier_detection) judge(endpoint, status);
@@ -137,6 +139,13 @@ class ClusterPool {
   void sweep();
 
  private:
+  // The endpoints of one IP family.
+  struct Family {
+    std::vector<clusters::EndpointState*> pickable;  // those that are not ejected
+    bool exists = false;                             // some have an address of it
+    clusters::Affinity affinity;
+  };
+  Family& family_of(const base::IpAddress& dialled);
   void judge(EndpointPool& endpoint, int status);
   void recover(base::Instant now);
   void stop_ejecting(EndpointPool& endpoint);
@@ -147,13 +156,14 @@ class ClusterPool {
   Source& source_;
   std::shared_ptr<const config::Cluster> cluster_;
   clusters::Balancer balancer_;
+  const uint64_t affinity_key_;
   uint32_t rpcs_ = 0;
   uint32_t retried_rpcs_ = 0;
   uint32_t attempts_ = 0;  // that have an endpoint ...
   uint32_t waiting_ = 0;   // ... of which these wait for a stream
   std::vector<std::unique_ptr<EndpointPool>> endpoints_;
-  std::vector<clusters::EndpointState*> states_;    // of endpoints_
-  std::vector<clusters::EndpointState*> pickable_;  // those that are not ejected, as the balancer takes them
+  std::vector<clusters::EndpointState*> states_;  // of endpoints_
+  Family v4_, v6_;
   io::MemberTimer<ClusterPool, &ClusterPool::recover> recover_{*this};
   std::vector<std::unique_ptr<EndpointPool>> retired_;
 };

@@ -47,7 +47,7 @@ void TcpRelay::connect() {
   base::SocketAddress to = dialled_.address;  // a service that just went: kube-proxy may still know it
   base::Duration timeout = kConnectTimeout;
   if (pool_) {
-    EndpointPool* endpoint = pool_->pick(tried_, worker().reactor().now());
+    EndpointPool* endpoint = pool_->pick(dialled_.address.ip, tried_, worker().reactor().now());
     if (!endpoint) {
       telemetry::Flags flags;
       flags.set(tried_.empty() ? telemetry::Flag::UH : telemetry::Flag::UF);

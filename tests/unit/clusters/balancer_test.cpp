@@ -103,5 +103,41 @@ TEST(Balancer, TheAvoidedArePickedOnlyWhenNoOtherIsLeft) {
   }
 }
 
+TEST(Affinity, AClientStaysWhileItCallsAndItsEndpointIsThere) {
+  using std::chrono::seconds;
+  Endpoints endpoints(10);
+  for (size_t i = 0; i < 10; ++i) endpoints[i].endpoint.address.port = static_cast<uint16_t>(1000 + i);
+  Affinity affinity;
+  auto nine = endpoints.all().first(9);
+  EndpointState* chosen = affinity.pick(7, seconds(10), nine, kNow);
+  ASSERT_NE(chosen, nullptr);
+  for (int i = 1; i < 100; ++i)
+    EXPECT_EQ(affinity.pick(7, seconds(10), endpoints.all(), kNow + seconds(9) * i), chosen)
+        << "a new one changes nothing";
+  std::vector<EndpointState*> others;
+  for (EndpointState* e : endpoints.all())
+    if (e != chosen) others.push_back(e);
+  EndpointState* next = affinity.pick(7, seconds(10), others, kNow + seconds(900));
+  EXPECT_NE(next, chosen);
+  EXPECT_EQ(affinity.pick(7, seconds(10), endpoints.all(), kNow + seconds(901)), next) << "it stays there";
+  Affinity another;
+  EXPECT_EQ(another.pick(7, seconds(10), nine, kNow), chosen) << "the same for the same client";
+  next->avoid_until = kNow + seconds(1000);
+  EXPECT_EQ(affinity.pick(7, seconds(10), endpoints.all(), kNow + seconds(902)), nullptr);
+  EXPECT_EQ(affinity.pick(7, seconds(10), {}, kNow), nullptr);
+}
+
+TEST(Affinity, ClientsSpread) {
+  Endpoints endpoints(5);
+  for (size_t i = 0; i < 5; ++i) endpoints[i].endpoint.address.port = static_cast<uint16_t>(1000 + i);
+  std::vector<int> clients(5);
+  for (uint64_t client = 0; client < 5000; ++client) {
+    Affinity affinity;
+    ++clients[endpoints.index(
+        affinity.pick(client * 0x9E3779B97F4A7C15ull, std::chrono::hours(3), endpoints.all(), kNow))];
+  }
+  for (const int n : clients) EXPECT_NEAR(n, 1000, 150);  // more than five standard deviations
+}
+
 }  // namespace
 }  // namespace weir::clusters

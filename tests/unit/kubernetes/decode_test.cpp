@@ -49,7 +49,7 @@ spec:
   EXPECT_EQ(service.selector.at("app"), "x");
   EXPECT_TRUE(service.publish_not_ready_addresses);
   EXPECT_TRUE(service.internal_traffic_policy_local);
-  EXPECT_TRUE(service.session_affinity_client_ip);
+  EXPECT_EQ(service.session_affinity, std::chrono::hours(3));
   EXPECT_EQ(service.traffic_distribution, "PreferClose");
   ASSERT_EQ(service.ports.size(), 2u);
   EXPECT_EQ(service.ports[0], (ServicePort{"grpc", 50051, "TCP", "grpc", "grpc", 16}));

@@ -87,12 +87,17 @@ const Case kCases[] = {
      {service(), slice("[{addresses: [10.0.0.1]}]", "s-1"),
       slice("[{addresses: [10.0.0.2]}]", "s-2", "IPv4", "[{name: grpc, port: 9090}]")},
      "10.0.0.1:8080 10.0.0.2:9090"},
-    {"dual-stack: the family of the first ClusterIP",
+    {"dual-stack: both families",
      {service("clusterIPs: [10.96.0.1, 'fd00::1']"), slice("[{addresses: [10.0.0.1]}]", "s-1"),
       slice("[{addresses: ['fd00::11']}]", "s-2", "IPv6")},
-     "10.0.0.1:8080"},
-    {"dual-stack: IPv6 first",
-     {service("clusterIPs: ['fd00::1', 10.96.0.1]"), slice("[{addresses: [10.0.0.1]}]", "s-1"),
+     "10.0.0.1:8080 [fd00::11]:8080"},
+    {"dual-stack: each family has its own last resort",
+     {service("clusterIPs: [10.96.0.1, 'fd00::1']"), slice("[{addresses: [10.0.0.1]}]", "s-1"),
+      slice("[{addresses: ['fd00::11'], conditions: {ready: false, serving: true, terminating: true}}]", "s-2",
+            "IPv6")},
+     "10.0.0.1:8080 [fd00::11]:8080"},
+    {"one ClusterIP: only its family",
+     {service("clusterIPs: ['fd00::1']"), slice("[{addresses: [10.0.0.1]}]", "s-1"),
       slice("[{addresses: ['fd00::11']}]", "s-2", "IPv6")},
      "[fd00::11]:8080"},
     {"ipFamilies decides",
@@ -102,6 +107,35 @@ const Case kCases[] = {
     {"headless: what there is",
      {service("clusterIP: None"), slice("[{addresses: ['fd00::11']}]", "s-2", "IPv6")},
      "[fd00::11]:8080"},
+    {"zone hints",
+     {service(), slice("[{addresses: [10.0.0.1], hints: {forZones: [{name: a}, {name: z}]}}, "
+                       "{addresses: [10.0.0.2], hints: {forZones: [{name: b}]}}]")},
+     "10.0.0.1:8080"},
+    {"zone hints: one ready endpoint has none",
+     {service(), slice("[{addresses: [10.0.0.1], hints: {forZones: [{name: z}]}}, {addresses: [10.0.0.2]}]")},
+     "10.0.0.1:8080 10.0.0.2:8080"},
+    {"zone hints: none is for this zone",
+     {service(), slice("[{addresses: [10.0.0.1], hints: {forZones: [{name: a}]}}, "
+                       "{addresses: [10.0.0.2], hints: {forZones: [{name: b}]}}]")},
+     "10.0.0.1:8080 10.0.0.2:8080"},
+    {"zone hints: of those that are ready",
+     {service(), slice("[{addresses: [10.0.0.1], hints: {forZones: [{name: z}]}}, {addresses: [10.0.0.2], hints: "
+                       "{forZones: [{name: b}]}}, {addresses: [10.0.0.3], conditions: {ready: false}}]")},
+     "10.0.0.1:8080"},
+    {"node hints go before zone hints",
+     {service(), slice("[{addresses: [10.0.0.1], hints: {forZones: [{name: z}], forNodes: [{name: other}]}}, "
+                       "{addresses: [10.0.0.2], hints: {forZones: [{name: z}], forNodes: [{name: here}]}}, "
+                       "{addresses: [10.0.0.3], hints: {forZones: [{name: b}], forNodes: [{name: other}]}}]")},
+     "10.0.0.2:8080"},
+    {"node hints: none is for this node, so the zone's",
+     {service(), slice("[{addresses: [10.0.0.1], hints: {forZones: [{name: z}], forNodes: [{name: other}]}}, "
+                       "{addresses: [10.0.0.3], hints: {forZones: [{name: b}], forNodes: [{name: other}]}}]")},
+     "10.0.0.1:8080"},
+    {"internalTrafficPolicy Local goes before hints",
+     {service("internalTrafficPolicy: Local"),
+      slice("[{addresses: [10.0.0.1], nodeName: here, hints: {forZones: [{name: b}]}}, "
+            "{addresses: [10.0.0.2], nodeName: other, hints: {forZones: [{name: z}]}}]")},
+     "10.0.0.1:8080"},
     {"FQDN slices have no addresses", {service(), slice("[{addresses: [x.example.com]}]", "s-1", "FQDN")}, ""},
     {"slices of another namespace",
      {service(),
@@ -113,7 +147,7 @@ const Case kCases[] = {
 
 TEST(Endpoints, FollowKubeProxy) {
   for (const Case& c : kCases) {
-    World world(c.manifests, {.node_name = "here"});
+    World world(c.manifests, {.node_name = "here", .zone = "z"});
     world.build();
     EXPECT_EQ(world.endpoints("s", 80), c.endpoints) << c.description;
   }
@@ -236,17 +270,40 @@ TEST(Services, AreBalancedAsTheirAnnotationSays) {
 }
 
 TEST(Services, TellWhatIsNotApplied) {
-  World world({service("sessionAffinity: ClientIP\n  trafficDistribution: PreferClose\n  internalTrafficPolicy: Local"),
-               slice("[{addresses: [10.0.0.1], hints: {forZones: [{name: z}]}}]")});
+  World world({service("trafficDistribution: PreferClose\n  internalTrafficPolicy: Local"),
+               slice("[{addresses: [10.0.0.1]}]")});
   world.build();
-  std::string messages;
-  for (const auto& finding : world.findings("WEIR0304")) messages += finding.message + "\n";
-  EXPECT_THAT(messages, HasSubstr("sessionAffinity ClientIP"));
-  EXPECT_THAT(messages, HasSubstr("trafficDistribution 'PreferClose'"));
-  EXPECT_THAT(messages, HasSubstr("hints"));
+  ASSERT_EQ(world.findings("WEIR0304").size(), 1u);
+  EXPECT_THAT(world.findings("WEIR0304")[0].message, HasSubstr("trafficDistribution 'PreferClose'"));
   EXPECT_EQ(world.findings("WEIR0304")[0].severity, config::Severity::info);
   EXPECT_EQ(world.findings("WEIR0306").size(), 1u);
   EXPECT_EQ(world.endpoints("s", 80), "10.0.0.1:8080") << "Local without a node name means all";
+}
+
+TEST(Services, HintsNeedTheAgentsZone) {
+  World world({service(), slice("[{addresses: [10.0.0.1], hints: {forZones: [{name: z}]}}]")});
+  world.build();
+  EXPECT_EQ(world.findings("WEIR0308").size(), 1u);
+  EXPECT_EQ(world.endpoints("s", 80), "10.0.0.1:8080");
+}
+
+TEST(Services, SessionAffinityHoldsUnlessADestinationRuleBalances) {
+  const auto affinity = [](const std::string& spec, const std::string& rule = "") {
+    World world({service(spec), slice("[{addresses: [10.0.0.1]}]"), rule});
+    const auto& port = world.build()->services.front()->ports.front();
+    return (*port.cluster_for("", "default", {}))->session_affinity;
+  };
+  using std::chrono::seconds;
+  EXPECT_EQ(affinity("sessionAffinity: None"), std::nullopt);
+  EXPECT_EQ(affinity("sessionAffinity: ClientIP"), seconds(10800));
+  EXPECT_EQ(affinity("sessionAffinity: ClientIP\n  sessionAffinityConfig: {clientIP: {timeoutSeconds: 5}}"),
+            seconds(5));
+  const std::string rule =
+      "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: r}\nspec: {host: s, "
+      "trafficPolicy: {";
+  EXPECT_EQ(affinity("sessionAffinity: ClientIP", rule + "loadBalancer: {simple: RANDOM}}}"), std::nullopt);
+  EXPECT_EQ(affinity("sessionAffinity: ClientIP", rule + "connectionPool: {tcp: {maxConnections: 1}}}}"),
+            seconds(10800));
 }
 
 TEST(Services, TellAboutSlicesThatDoNotFit) {
@@ -297,7 +354,7 @@ TEST(Sharing, KeepsWhatDidNotChange) {
 }
 
 TEST(Findings, AreSorted) {
-  World world({service("sessionAffinity: ClientIP"), "a: [\n", service("clusterIP: ''")});
+  World world({service("trafficDistribution: PreferClose"), "a: [\n", service("clusterIP: ''")});
   world.build();
   const auto& findings = world.snapshot->findings;
   ASSERT_GE(findings.size(), 3u);
