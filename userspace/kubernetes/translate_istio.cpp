@@ -73,8 +73,9 @@ class IstioRules::Suggestions {
   std::string instead_of(std::string_view host) const {
     const auto [first, last] = services_.equal_range(host.substr(0, host.find('.')));
     if (first == last) return "create the Service, or correct the host";
+    const std::string dotted = std::string(host) + ".";
     const auto same_namespace = std::find_if(first, last, [&](const auto& entry) {
-      return host.starts_with(entry.second->name + "." + entry.second->namespace_name + ".");
+      return dotted.starts_with(entry.second->name + "." + entry.second->namespace_name + ".");
     });
     return "write " + shown((same_namespace == last ? first : same_namespace)->second->fqdn);
   }
