@@ -306,7 +306,8 @@ base::Result<json> observe(const Case& one) {
     const config::ServicePort* port =
         service == snapshot->by_host.end() ? nullptr : service->second->find_port(dialled->port);
     if (!port) return base::Error{"no Service has the port that is dialled"};
-    json result = Observer(*snapshot, *service->second, *port, one.request).run(one.request.value("random", uint64_t{0}));
+    json result =
+        Observer(*snapshot, *service->second, *port, one.request).run(one.request.value("random", uint64_t{0}));
     result["findings"] = json::array();
     for (const config::Finding& finding : snapshot->findings) result["findings"].push_back(to_json(finding));
     return result;
