@@ -25,7 +25,7 @@ export CCACHE_NOHASHDIR := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build bench bench-tools demo demo-down test suites unit asan tsan bpf-test kernel-test tools-test \
-        integration integration-redirect-off integration-asan conformance fuzz format check check-layers clean
+        integration integration-redirect-off integration-asan conformance fuzz format check check-layers check-golden clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | sort | awk -F'\t' '{ printf "  %-24s %s\n", $$1, $$2 }'
@@ -58,7 +58,7 @@ test: ## Build everything and run every test
 	@$(MAKE) --no-print-directory --keep-going suites; status=$$?; tools/suite --report; exit $$status
 
 # In one order, one after the other: the load tests need the machine for themselves.
-suites: check-layers unit asan tsan bpf-test kernel-test tools-test integration integration-redirect-off \
+suites: check-layers check-golden unit asan tsan bpf-test kernel-test tools-test integration integration-redirect-off \
         integration-asan conformance fuzz
 .NOTPARALLEL:
 
@@ -83,7 +83,7 @@ kernel-test: build/release/CMakeCache.txt ## The same tests on Debian's 6.1 kern
 	@tools/suite build-release -- cmake --build --preset release --parallel $(JOBS) --target bpf_test
 	@tools/suite kernel --limit 600 -- tools/kernel_test build/release/tests/bpf/bpf_test $(addprefix --suite ,$(KERNEL_SUITE))
 
-tools-test: ## Tests of the tools themselves (setup, check_layers, manifests)
+tools-test: ## Tests of the tools themselves (setup, check_layers, check_golden, manifests)
 	@tools/suite tools -- $(PYTEST) tests/tools --junitxml build/reports/tools.xml $(PYTEST_ARGS)
 
 integration: build bench-tools ## Tests in the lab, with real agents, servers and clients
@@ -114,7 +114,7 @@ fuzz: build/fuzz/CMakeCache.txt ## Each fuzz target for FUZZ_SECONDS (60)
 format: ## Format the sources with clang-format
 	@clang-format-14 -i $(SOURCES)
 
-check: check-layers build/release/CMakeCache.txt ## Layers, format, and clang-tidy on what changed since BASE
+check: check-layers check-golden build/release/CMakeCache.txt ## Layers, golden tables, format, and clang-tidy on what changed since BASE
 	@clang-format-14 --dry-run -Werror $(SOURCES)
 	@cmake --build --preset release --parallel $(JOBS) --target weir_bpf_object
 	@files=$$(git diff --name-only --diff-filter=d $(BASE) -- 'userspace/*.cpp' 'tools/*.cpp'); \
@@ -122,6 +122,9 @@ check: check-layers build/release/CMakeCache.txt ## Layers, format, and clang-ti
 
 check-layers: ## Check that no folder includes one above it
 	@tools/check_layers
+
+check-golden: ## Check that the golden tables know every field of the semantics
+	@tools/check_golden
 
 clean: ## Remove build/
 	@rm -rf build

@@ -41,7 +41,7 @@ struct RequestMatch {
   bool operator==(const RequestMatch&) const = default;
 };
 
-// Headers.HeaderOperations: set, then add, then remove; names in lower case.
+// Headers.HeaderOperations: removed, then set, then added; names in lower case.
 struct HeaderOperations {
   std::map<std::string, std::string> set, add;
   std::vector<std::string> remove;

@@ -11,23 +11,19 @@ bool PolicyScope::covers(std::string_view namespace_name, const Labels& labels) 
   return includes(labels, workload);
 }
 
-TrafficPolicy PolicyWithPorts::of_port(uint16_t port) const {
+TrafficPolicy PolicyWithPorts::of_port(uint16_t port, const TrafficPolicy& inherited) const {
+  TrafficPolicy result = inherited;
   for (const auto& [number, own] : ports) {
     if (number != port) continue;
-    TrafficPolicy result = own;
-    result.retry_budget = policy.retry_budget;
+    result = own;
+    result.retry_budget = policy.retry_budget ? policy.retry_budget : inherited.retry_budget;
     return result;
   }
-  return policy;
-}
-
-TrafficPolicy merged(const TrafficPolicy& base, const TrafficPolicy& over) {
-  TrafficPolicy result = base;
-  if (over.load_balancing) result.load_balancing = over.load_balancing;
-  if (over.connection_pool) result.connection_pool = over.connection_pool;
-  if (over.outlier_detection) result.outlier_detection = over.outlier_detection;
-  if (over.tls) result.tls = over.tls;
-  if (over.retry_budget) result.retry_budget = over.retry_budget;
+  if (policy.load_balancing) result.load_balancing = policy.load_balancing;
+  if (policy.connection_pool) result.connection_pool = policy.connection_pool;
+  if (policy.outlier_detection) result.outlier_detection = policy.outlier_detection;
+  if (policy.tls) result.tls = policy.tls;
+  if (policy.retry_budget) result.retry_budget = policy.retry_budget;
   return result;
 }
 

@@ -75,8 +75,8 @@ struct TrafficPolicy {
 struct PolicyWithPorts {
   TrafficPolicy policy;
   std::vector<std::pair<uint16_t, TrafficPolicy>> ports;
-  // For `port`.
-  TrafficPolicy of_port(uint16_t port) const;
+  // For `port`: what it says, block by block, over `inherited`. What it says of that very port inherits nothing.
+  TrafficPolicy of_port(uint16_t port, const TrafficPolicy& inherited = {}) const;
   bool operator==(const PolicyWithPorts&) const = default;
 };
 
@@ -103,8 +103,5 @@ struct ServicePolicy {
   std::vector<Subset> subsets;
   bool operator==(const ServicePolicy&) const = default;
 };
-
-// `over` where it says something, else `base`, block by block.
-TrafficPolicy merged(const TrafficPolicy& base, const TrafficPolicy& over);
 
 }  // namespace weir::config

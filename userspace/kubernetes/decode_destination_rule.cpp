@@ -20,14 +20,17 @@ uint32_t decode_limit(ObjectReader& reader, const json& fields, const char* key)
   return value && *value > 0 ? static_cast<uint32_t>(*value) : config::kNoLimit;
 }
 
+// An empty block is a block: it has the defaults, and a subset's replaces the destination's.
+bool has(const json& parent, const char* key) { return parent.contains(key) && !parent[key].is_null(); }
+
 void not_applied(ObjectReader& reader, const json& fields, const char* key, const std::string& instead) {
-  if (fields.contains(key) && !fields[key].is_null())
+  if (has(fields, key))
     reader.report(Code::policy_not_applied, fields, key, std::string(key) + " is not applied yet: " + instead);
 }
 
 void decode_load_balancer(ObjectReader& reader, const json& policy, TrafficPolicy& into) {
+  if (!has(policy, "loadBalancer")) return;
   const json& fields = reader.object(policy, "loadBalancer");
-  if (fields.empty()) return;
   const std::string simple = reader.string_of(
       fields, "simple", {"UNSPECIFIED", "LEAST_CONN", "LEAST_REQUEST", "ROUND_ROBIN", "RANDOM", "PASSTHROUGH"},
       "UNSPECIFIED");
@@ -44,15 +47,15 @@ void decode_load_balancer(ObjectReader& reader, const json& policy, TrafficPolic
 }
 
 void decode_connection_pool(ObjectReader& reader, const json& policy, TrafficPolicy& into) {
+  if (!has(policy, "connectionPool")) return;
   const json& fields = reader.object(policy, "connectionPool");
-  if (fields.empty()) return;
   config::ConnectionPool pool;
   const json& tcp = reader.object(fields, "tcp");
   pool.max_connections = decode_limit(reader, tcp, "maxConnections");
   pool.connect_timeout = reader.duration(tcp, "connectTimeout", kLeastDuration).value_or(pool.connect_timeout);
   pool.idle_timeout = reader.duration(tcp, "idleTimeout", base::Duration::zero()).value_or(pool.idle_timeout);
   pool.max_connection_duration = reader.duration(tcp, "maxConnectionDuration", kLeastDuration);
-  if (tcp.contains("tcpKeepalive") && !tcp["tcpKeepalive"].is_null()) {
+  if (has(tcp, "tcpKeepalive")) {
     const json& keepalive = reader.object(tcp, "tcpKeepalive");
     config::TcpKeepalive& into_keepalive = pool.tcp_keepalive.emplace();
     into_keepalive.probes = static_cast<uint32_t>(reader.integer(keepalive, "probes", 0, kMostProbes).value_or(0));
@@ -80,7 +83,7 @@ void decode_connection_pool(ObjectReader& reader, const json& policy, TrafficPol
 }
 
 void decode_outlier_detection(ObjectReader& reader, const json& policy, TrafficPolicy& into) {
-  if (!policy.contains("outlierDetection") || policy["outlierDetection"].is_null()) return;
+  if (!has(policy, "outlierDetection")) return;
   const json& fields = reader.object(policy, "outlierDetection");
   config::OutlierDetection outliers;
   const auto count = [&](const char* key, uint32_t otherwise, int64_t most) {
@@ -100,8 +103,8 @@ void decode_outlier_detection(ObjectReader& reader, const json& policy, TrafficP
 }
 
 void decode_tls(ObjectReader& reader, const json& policy, TrafficPolicy& into) {
+  if (!has(policy, "tls")) return;
   const json& fields = reader.object(policy, "tls");
-  if (fields.empty()) return;
   const std::string mode = reader.string_of(fields, "mode", {"DISABLE", "SIMPLE", "MUTUAL", "ISTIO_MUTUAL"}, "DISABLE");
   into.tls = mode == "SIMPLE"         ? config::UpstreamTls::simple
              : mode == "MUTUAL"       ? config::UpstreamTls::mutual
@@ -124,7 +127,8 @@ config::PolicyWithPorts decode_policy(ObjectReader& reader, const json& parent) 
   config::PolicyWithPorts result;
   const json& policy = reader.object(parent, "trafficPolicy");
   decode_blocks(reader, policy, result.policy);
-  if (const json& budget = reader.object(policy, "retryBudget"); !budget.empty()) {
+  if (has(policy, "retryBudget")) {
+    const json& budget = reader.object(policy, "retryBudget");
     config::RetryBudget decoded;
     if (const auto percent = reader.number(budget, "percent", 0, 100)) decoded.percent = *percent;
     if (const auto least = reader.integer(budget, "minRetryConcurrency", 0, INT32_MAX))

@@ -61,6 +61,22 @@ std::string known_subsets(const config::Service& service) {
   return text;
 }
 
+// DestinationRules of one namespace for one host and the same clients.
+struct Merged {
+  const std::string* host;
+  config::ServicePolicy policy;
+};
+
+// The first trafficPolicy counts, and the first subset of a name.
+void merge(const DestinationRule& rule, config::ServicePolicy& into) {
+  if (into.policy == config::PolicyWithPorts()) into.policy = rule.policy;
+  for (const config::Subset& subset : rule.subsets) {
+    const bool known = std::any_of(into.subsets.begin(), into.subsets.end(),
+                                   [&](const config::Subset& other) { return other.name == subset.name; });
+    if (!known) into.subsets.push_back(subset);
+  }
+}
+
 }  // namespace
 
 // The Services by their names, for what an unknown host was probably meant to be.
@@ -73,8 +89,9 @@ class IstioRules::Suggestions {
   std::string instead_of(std::string_view host) const {
     const auto [first, last] = services_.equal_range(host.substr(0, host.find('.')));
     if (first == last) return "create the Service, or correct the host";
+    const std::string dotted = std::string(host) + ".";
     const auto same_namespace = std::find_if(first, last, [&](const auto& entry) {
-      return host.starts_with(entry.second->name + "." + entry.second->namespace_name + ".");
+      return dotted.starts_with(entry.second->name + "." + entry.second->namespace_name + ".");
     });
     return "write " + shown((same_namespace == last ? first : same_namespace)->second->fqdn);
   }
@@ -132,14 +149,13 @@ void IstioRules::add_routes(const ObjectStore& store, const config::Snapshot* pr
   std::stable_sort(routes_.begin(), routes_.end(), [](const Route& a, const Route& b) {
     return a.object->metadata.created < b.object->metadata.created;
   });
+  std::map<std::string, std::vector<size_t>> wild_claims;
   for (size_t i = 0; i < routes_.size(); ++i) {
     for (const std::string& host : routes_[i].translated->hosts) {
-      if (host.starts_with('*')) {
-        wild_routes_.emplace_back(host, i);
-        continue;
-      }
-      std::vector<size_t>& claims = routes_by_host_[host];
+      const bool wild = host.starts_with('*');
+      std::vector<size_t>& claims = wild ? wild_claims[host] : routes_by_host_[host];
       if (!claims.empty() && claims.back() == i) continue;  // named twice by the same object
+      if (wild) wild_routes_.emplace_back(host, i);
       if (!claims.empty()) {
         const config::VirtualService& first = *routes_[claims.front()].translated;
         findings.push_back(about(Code::host_claimed_twice, Kind::virtual_service, routes_[i].object->metadata,
@@ -162,7 +178,8 @@ void IstioRules::add_policies(const ObjectStore& store, std::vector<config::Find
   std::stable_sort(policies_.begin(), policies_.end(), [](const Policy& a, const Policy& b) {
     return a.object->metadata.created < b.object->metadata.created;
   });
-  std::map<std::tuple<std::string, std::string, std::string>, const DestinationRule*> subsets;
+  // Those that are merged: of one namespace, for one host and the same clients.
+  std::map<std::tuple<std::string, std::string, std::vector<std::string>, std::string>, const DestinationRule*> subsets;
   for (size_t i = 0; i < policies_.size(); ++i) {
     const Policy& policy = policies_[i];
     if (policy.host.starts_with('*'))
@@ -170,9 +187,10 @@ void IstioRules::add_policies(const ObjectStore& store, std::vector<config::Find
     else
       policies_by_host_[policy.host].push_back(i);
     if (!policy.object->workload_selector.empty()) continue;
+    const std::string& home = policy.object->metadata.namespace_name;
+    const std::vector<std::string> visible = visible_namespaces(policy.object->export_to, home);
     for (const config::Subset& subset : policy.object->subsets) {
-      const auto [first, fresh] =
-          subsets.try_emplace({policy.object->metadata.namespace_name, policy.host, subset.name}, policy.object);
+      const auto [first, fresh] = subsets.try_emplace({home, policy.host, visible, subset.name}, policy.object);
       if (!fresh)
         findings.push_back(about(Code::subset_defined_twice, Kind::destination_rule, policy.object->metadata,
                                  "the subset " + shown(subset.name) + " of " + shown(policy.host) +
@@ -193,11 +211,12 @@ std::vector<config::ServicePolicy> IstioRules::policies_of(std::string_view fqdn
                                                            std::string_view service_namespace) const {
   const std::vector<size_t> matching = by_specificity(fqdn, policies_by_host_, wild_policies_);
   std::vector<config::ServicePolicy> result;
-  // Of one namespace: those of the most specific host, merged; each with a selector for itself, and before.
+  // Of one namespace: those of the most specific host that a client sees, merged if the same clients see them; each
+  // with a selector for itself, and before.
   const auto add = [&](std::string_view home, config::PolicyScope scope) {
     const std::string* host = nullptr;
-    config::ServicePolicy merged;
-    bool any = false;
+    bool for_all = false;
+    std::vector<Merged> merging;
     for (const size_t index : matching) {
       const Policy& policy = policies_[index];
       const DestinationRule& rule = *policy.object;
@@ -213,21 +232,20 @@ std::vector<config::ServicePolicy> IstioRules::policies_of(std::string_view fqdn
         result.push_back(std::move(own));
         continue;
       }
-      if (host && *host != policy.host) continue;
+      // Less specific hosts are for clients that do not see the others.
+      if (host && *host != policy.host && for_all) continue;
       host = &policy.host;
-      if (!any) {
-        merged.scope = scope;
-        merged.scope.visible_to = visible;
+      for_all = for_all || visible.empty();
+      auto merged = std::find_if(merging.begin(), merging.end(), [&](const Merged& other) {
+        return *other.host == policy.host && other.policy.scope.visible_to == visible;
+      });
+      if (merged == merging.end()) {
+        merged = merging.insert(merged, {host, {scope, {}, {}}});
+        merged->policy.scope.visible_to = visible;
       }
-      any = true;
-      if (merged.policy == config::PolicyWithPorts()) merged.policy = rule.policy;
-      for (const config::Subset& subset : rule.subsets) {
-        const bool known = std::any_of(merged.subsets.begin(), merged.subsets.end(),
-                                       [&](const config::Subset& other) { return other.name == subset.name; });
-        if (!known) merged.subsets.push_back(subset);
-      }
+      merge(rule, merged->policy);
     }
-    if (any) result.push_back(std::move(merged));
+    for (Merged& merged : merging) result.push_back(std::move(merged.policy));
   };
   std::set<std::string_view> homes;
   for (const size_t index : matching) homes.insert(policies_[index].object->metadata.namespace_name);

@@ -131,7 +131,7 @@ config::ClusterView make_view(const config::ServicePolicy& policy, const config:
   const config::TrafficPolicy whole = policy.policy.of_port(plain.port);
   config::ClusterView view{policy.scope, clusters.shared(with_policy(plain, whole)), {}};
   for (const config::Subset& subset : policy.subsets) {
-    config::Cluster part = with_policy(plain, config::merged(whole, subset.policy.of_port(plain.port)));
+    config::Cluster part = with_policy(plain, subset.policy.of_port(plain.port, whole));
     part.subset = subset.name;
     name(part);
     std::erase_if(part.endpoints, [&](const Endpoint& endpoint) {

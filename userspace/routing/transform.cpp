@@ -15,6 +15,8 @@ std::string_view field_of(std::string_view name) {
 }  // namespace
 
 void apply(const config::HeaderOperations& operations, http::Headers& headers) {
+  for (const std::string& name : operations.remove)
+    if (!name.starts_with(':') && name != "host") headers.remove(name);
   for (const auto& [name, value] : operations.set)
     if (const std::string_view field = field_of(name); !field.empty()) headers.set(field, value);
   for (const auto& [name, value] : operations.add) {
@@ -25,8 +27,6 @@ void apply(const config::HeaderOperations& operations, http::Headers& headers) {
     else
       headers.add(field, value);
   }
-  for (const std::string& name : operations.remove)
-    if (!name.starts_with(':') && name != "host") headers.remove(name);
 }
 
 void rewrite(const config::Rewrite& rewrite, const config::RequestMatch* match, http::Headers& headers) {

@@ -6,7 +6,8 @@
 
 namespace weir::routing {
 
-// Set, then add, then remove. "host" is :authority, as in Envoy; other pseudo-header fields can't be changed.
+// Remove, then set, then add, in Envoy's order: what is removed and set has the new value. "host" is :authority, as in
+// Envoy; other pseudo-header fields can't be changed.
 void apply(const config::HeaderOperations& operations, http::Headers& headers);
 
 // `match` is the one that the request met, null for none: its prefix is what a new uri replaces, and without a

@@ -12,7 +12,7 @@ std::string text(const http::Headers& headers) {
   return all;
 }
 
-TEST(Transform, SetsAddsAndRemoves) {
+TEST(Transform, RemovesSetsAndAdds) {
   http::Headers headers;
   headers.add(":authority", "a");
   headers.add("x", "1");
@@ -21,6 +21,8 @@ TEST(Transform, SetsAddsAndRemoves) {
   headers.add("z", "4");
   apply({{{"x", "5"}, {"new", "6"}}, {{"y", "7"}}, {"z", "missing"}}, headers);
   EXPECT_EQ(text(headers), ":authority=a x=5 y=3 new=6 y=7");
+  apply({{{"x", "8"}}, {{"y", "9"}}, {"x", "y"}}, headers);
+  EXPECT_EQ(text(headers), ":authority=a new=6 x=8 y=9");
 }
 
 TEST(Transform, ChangesNoPseudoHeaderButTheAuthority) {
