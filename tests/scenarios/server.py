@@ -2,7 +2,7 @@
 
 Told over its standard input, a JSON object a line: {"behave": {...}} is its behaviour from now on, and counts begin
 anew; {} changes nothing. Each is answered by a line with the counts until then:
-  {"requests", "connections": {peer: [requests, most at a time]}, "cut_after": [seconds of each call that hung]}
+  {"requests", "connections": {peer, as gRPC names it: [requests, most at a time]}, "cut_after": [seconds of each call that hung]}
 Behaviour: {} answers; {"code": N} fails calls with that status; {"hang": true} answers none; with {"first": N} only
 the first N calls, the others are answered.
 
