@@ -2,7 +2,7 @@
 
 from lab.pod import Pod
 from scenario import Seen, errors, scenario
-from world import MISSION, World
+from world import MISSION, Load, World, hold
 
 POOL = MISSION / "destinationrule-pool.yaml"
 
@@ -13,15 +13,10 @@ def peaks(seen: dict, source: Pod | None = None) -> tuple[int, int]:
     return len(most), max(most, default=0)
 
 
-def hold(seconds: float) -> list[str]:
-    """Each call stays for that long, so that they meet."""
-    return ["--request", f'{{"seconds": {seconds}}}']
-
-
 @scenario("maxConnections, maxConcurrentStreams", "2 and 5, 60 calls at a time: 2 connections, 5 streams on each; no error")
 def both_limits(world: World) -> Seen:
     policy = {"tcp": {"maxConnections": 2}, "http": {"maxConcurrentStreams": 5}}
-    with world.pool("both", world.v1, connectionPool=policy) as service:
+    with world.policed("both", world.v1, connectionPool=policy) as service:
         result = world.greet(service.target, "--rpcs", 120, "--concurrency", 60, "--deadline", 20, *hold(0.05))
         connections, streams = peaks(world.v1.seen())
     text = f"{connections} connections, {streams} streams at most; {errors(result)}"
@@ -30,43 +25,46 @@ def both_limits(world: World) -> Seen:
 
 @scenario("the mission's pool, 100 and 100", "250 calls at a time, 1 server: 3 connections, 100 streams at most; no error")
 def mission_pool(world: World) -> Seen:
-    pods = [server.pod for server in (world.v1_too, world.v2)]
-    world.grpc_service.remove(*pods)
-    try:
-        with world.rules(POOL):
-            world.agent.wait_applied()
-            result = world.greet(world.grpc_service.target, "--rpcs", 500, "--concurrency", 250, "--deadline", 20, *hold(0.5))
-            connections, streams = peaks(world.v1.seen())
-    finally:
-        world.grpc_service.add(*pods)
-        world.agent.wait_applied()
+    with world.mission_service(world.v1) as service, world.rules(POOL):
+        result = world.greet(service.target, "--rpcs", 500, "--concurrency", 250, "--deadline", 20, *hold(0.5))
+        connections, streams = peaks(world.v1.seen())
     text = f"{connections} connections, {streams} streams at most; {errors(result)}"
     return Seen(text, connections == 3 and streams <= 100 and not result["errors"])
 
 
 @scenario("maxConnections 2, 3 endpoints", "all three get traffic, by one connection each; no error")
 def fewer_than_endpoints(world: World) -> Seen:
-    with world.pool("fewer", *world.servers, connectionPool={"tcp": {"maxConnections": 2}}) as service:
+    with world.policed("fewer", *world.servers, connectionPool={"tcp": {"maxConnections": 2}}) as service:
         result = world.greet(service.target, "--rpcs", 900, "--concurrency", 8)
         found = [(server.seen()["requests"], peaks(server.seen())[0]) for server in world.servers]
     text = f"{', '.join(f'{n} RPCs by {c}' for n, c in found)}; {errors(result)}"
     return Seen(text, all(n >= 180 and c == 1 for n, c in found) and not result["errors"])
 
 
-@scenario("a greedy and a modest client", "1 connection of 4 streams each: greedy fills its own, modest waits below 300 ms; no error")
+@scenario("maxConnections 5, 3 endpoints", "2 streams on each, 60 calls at a time: 5 connections in all; no error")
+def shared_limit(world: World) -> Seen:
+    policy = {"tcp": {"maxConnections": 5}, "http": {"maxConcurrentStreams": 2}}
+    with world.policed("shared-limit", *world.servers, connectionPool=policy) as service:
+        result = world.greet(service.target, "--rpcs", 240, "--concurrency", 60, "--deadline", 20, *hold(0.05))
+        found = [peaks(server.seen()) for server in world.servers]
+    text = f"{' + '.join(str(c) for c, _ in found)} connections, {max(s for _, s in found)} streams at most; {errors(result)}"
+    passed = sum(c for c, _ in found) == 5 and all(c >= 1 and s == 2 for c, s in found)
+    return Seen(text, passed and not result["errors"])
+
+
+@scenario("a greedy and a modest client", "1 connection, 4 streams each: modest waits below 300 ms; no error")
 def greedy_and_modest(world: World) -> Seen:
     """Behind the 50 calls of the greedy one, of 50 ms each and 4 at a time, it would be 600 ms."""
     policy = {"tcp": {"maxConnections": 1}, "http": {"maxConcurrentStreams": 4}}
-    with world.pool("shared", world.v1, connectionPool=policy) as service:
-        greedy = world.client.start_greet(service.target, "--concurrency", 50, "--deadline", 20, *hold(0.05))
-        world.agent.wait_served(20)
-        modest = world.greet(service.target, "--rpcs", 100, *hold(0.005), pod=world.other_client)
-        greedy = world.client.finish_greet(greedy)
+    with world.policed("shared", world.v1, connectionPool=policy) as service:
+        with Load(world.client, service.target, "--concurrency", 50, "--deadline", 20, *hold(0.05)) as greedy:
+            world.agent.wait_served(20)
+            modest = world.greet(service.target, "--rpcs", 100, *hold(0.005), pod=world.other_client)
         seen = world.v1.seen()
         found = [peaks(seen, pod) for pod in (world.client, world.other_client)]
     slowest = modest["latency_ms"]["max"] or 0
     text = f"greedy {found[0][1]} at a time on {found[0][0]}, modest at most {slowest:.0f} ms on {found[1][0]}; "
-    text += errors({"errors": greedy["errors"] + modest["errors"]})
+    text += errors({"errors": greedy.result["errors"] + modest["errors"]})
     return Seen(text, found == [(1, 4), (1, 1)] and 0 < slowest < 300 and text.endswith("no error"))
 
 
@@ -82,7 +80,7 @@ def ten_requests(world: World) -> Seen:
 
 def requests_a_connection(world: World, limit: int, expected: list[int]) -> Seen:
     policy = {"http": {"maxRequestsPerConnection": limit}}
-    with world.pool(f"requests-{limit}", world.v1, connectionPool=policy) as service:
+    with world.policed(f"requests-{limit}", world.v1, connectionPool=policy) as service:
         result = world.greet(service.target, "--rpcs", 200)
         requests = sorted(n for n, _ in world.v1.seen()["connections"].values())
     text = f"{len(requests)} connections of {requests[0]} to {requests[-1]} RPCs; {errors(result)}"

@@ -32,6 +32,15 @@ for number in CODES:
     code_scenario(number)
 
 
+@scenario("retry after headers", "servers send headers, then fail with 14: the 4th attempt succeeds")
+def after_headers(world: World) -> Seen:
+    world.behave(code=14, first=1, headers=True)
+    with world.rules(RETRIES):
+        result = world.greet(world.grpc_service.target, "--rpcs", 1)
+    requests = sum(world.requests())
+    return Seen(f"{requests} requests, {errors(result)}", requests == 4 and not result["errors"])
+
+
 @scenario("attempts 3", "an RPC that always fails: 4 requests at the servers; 10 of them: 40")
 def attempts(world: World) -> Seen:
     found = []
@@ -55,6 +64,20 @@ def per_try_timeout(world: World) -> Seen:
     text += f" after {cut[-1]:.2f} s" if cut else ""
     in_time = bool(cut) and 1.9 <= cut[0] and cut[-1] <= 2.3 and 2000 <= slowest <= 2800
     return Seen(text, result["ok"] == 60 and in_time)
+
+
+@scenario("perTryTimeout, all are stuck", "4 requests, each cut after 0.3 s; DEADLINE_EXCEEDED after 1.2 to 1.9 s")
+def all_stuck(world: World) -> Seen:
+    """1.9: three waits of at most 75, 175 and 250 ms come on top."""
+    policy = {"attempts": 3, "perTryTimeout": "300ms", "retryOn": "deadline-exceeded"}
+    world.behave(hang=True)
+    with world.rules(virtual_service(HOST, {"route": [to(HOST)], "retries": policy})):
+        result = world.greet(world.grpc_service.target, "--rpcs", 1, "--deadline", 10)
+    cut = [seconds for server in world.servers for seconds in server.seen()["cut_after"]]
+    took = [error["ended"] - error["started"] for error in result["errors"]]
+    text = f"{len(cut)} cut after {min(cut):.2f} to {max(cut):.2f} s; {errors(result)} after {took[0]:.2f} s"
+    passed = len(cut) == 4 and 0.27 <= min(cut) and max(cut) <= 0.5 and 1.2 <= took[0] <= 1.9
+    return Seen(text, passed and errors(result) == "1 DEADLINE_EXCEEDED")
 
 
 @scenario("bidi, headers first", "a server that sends headers, then waits for the client: no deadlock")

@@ -1,5 +1,6 @@
 """What a scenario is: a name, what is expected in words, and a function that plays it and says what it saw."""
 
+import signal
 import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
@@ -28,6 +29,8 @@ class Outcome:
 
 
 ALL: list[Scenario] = []
+# Seconds for one.
+LIMIT = 60
 
 
 def scenario(name: str, expected: str):
@@ -43,12 +46,20 @@ def scenario(name: str, expected: str):
 def play(world, chosen: Scenario) -> Outcome:
     """An exception is an observation like any other, and fails the scenario."""
     started = time.monotonic()
-    world.behave()
+    signal.signal(signal.SIGALRM, too_long)
+    signal.alarm(LIMIT)
     try:
+        world.behave()
         seen = chosen.play(world)
     except Exception as error:
         seen = Seen(f"{type(error).__name__}: {error}", False)
+    finally:
+        signal.alarm(0)
     return Outcome(chosen, seen, time.monotonic() - started)
+
+
+def too_long(*_) -> None:
+    raise TimeoutError(f"no end after {LIMIT} s")
 
 
 def errors(result: dict) -> str:
@@ -57,11 +68,16 @@ def errors(result: dict) -> str:
     return ", ".join(f"{codes.count(code)} {code}" for code in sorted(set(codes))) or "no error"
 
 
+def shorten(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
 class Table:
     """Aligned columns, a line as soon as it is known."""
 
     def __init__(self, scenarios: list[Scenario]):
-        self._widths = [max(map(len, column)) for column in zip(*[("scenario", "expected"), *((s.name, s.expected) for s in scenarios)])]
+        cells = [("scenario", "expected"), *((s.name, s.expected) for s in scenarios)]
+        self._widths = [max(map(len, column)) for column in zip(*cells)]
         self._row("scenario", "expected", "observed", "")
 
     def add(self, outcome: Outcome) -> None:
@@ -71,7 +87,7 @@ class Table:
             print(f"    {line}", flush=True)
 
     def _row(self, name: str, expected: str, observed: str, verdict: str) -> None:
-        print(f"{name:<{self._widths[0]}}  {expected:<{self._widths[1]}}  {observed:<60}  {verdict}".rstrip(), flush=True)
+        print(f"{name:<{self._widths[0]}}  {expected:<{self._widths[1]}}  {observed:<78}  {verdict}".rstrip(), flush=True)
 
 
 def write_junit(path: Path, outcomes: list[Outcome]) -> None:

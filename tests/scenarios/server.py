@@ -3,8 +3,8 @@
 Told over its standard input, a JSON object a line: {"behave": {...}} is its behaviour from now on, and counts begin
 anew; {} changes nothing. Each is answered by a line with the counts until then:
   {"requests", "connections": {peer, as gRPC names it: [requests, most at a time]}, "cut_after": [seconds of each call that hung]}
-Behaviour: {} answers; {"code": N} fails calls with that status; {"hang": true} answers none; with {"first": N} only
-the first N calls, the others are answered.
+Behaviour: {} answers; {"code": N} fails calls with that status; {"hang": true} answers none;
+{"headers": true} sends headers before that; with {"first": N} only the first N calls, the others are answered.
 
 Methods of weir.lab.Greeter (messages are JSON, as greeter_server.py's):
   Hello     unary: {"uuid", "text", "peer"}, after {"seconds"}
@@ -56,6 +56,8 @@ class Stage:
             seen["now"] += 1
             seen["most"] = max(seen["most"], seen["now"])
         try:
+            if behaviour.get("headers"):
+                context.send_initial_metadata(())
             if behaviour.get("hang"):
                 self._hang(context)
             if "code" in behaviour:

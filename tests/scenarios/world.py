@@ -10,13 +10,14 @@ import yaml
 from lab import manifests
 from lab.node import Lab
 from lab.pod import Pod
-from lab.service import Port, Service
+from lab.service import Port
 
 HERE = Path(__file__).resolve().parent
 # As the mission's author wrote them, slips included; HERE/manifests has corrected copies of those that can't work.
 MISSION = HERE.parents[0] / "unit" / "kubernetes" / "data" / "mission"
 CORRECTED = HERE / "manifests"
 PYTHON = "/usr/bin/python3"
+AGED = ("grpc.max_connection_age_ms=1000", "grpc.max_connection_age_grace_ms=20000")
 
 
 class Server:
@@ -43,6 +44,21 @@ class Server:
         return json.loads(self._process.stdout.readline())
 
 
+class Load:
+    """A greeter client that runs until the end of the `with`; its result stands in `result` then."""
+
+    def __init__(self, pod: Pod, target: str, *arguments):
+        self._pod = pod
+        self._process = pod.start_greet(target, *arguments)
+        self.result = {}
+
+    def __enter__(self) -> "Load":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.result = self._pod.finish_greet(self._process)
+
+
 class World:
     def __init__(self, lab: Lab):
         self.lab = lab
@@ -51,29 +67,46 @@ class World:
             Server(lab, "server-2", "v1"),
             Server(lab, "server-3", "v2"),
         ]
+        # Each of their connections ends a second after it came; calls have 20 s to finish.
+        self.aged = [Server(lab, f"aged-{number}", "v1", *AGED) for number in (1, 2)]
         self.client = lab.pod("client", dataplane="enabled")
         self.other_client = lab.pod("other-client", dataplane="enabled")
+        for server in (*self.servers, *self.aged):
+            server.pod.wait_listening(50051)
         # The Service of the mission's rules.
-        self.grpc_service = self.service("grpc-service", *self.servers, ports=mission_ports("service-grpc.yaml"))
+        self.grpc_service = lab.service("grpc-service", mission_ports("service-grpc.yaml"), [s.pod for s in self.servers])
         self.agent = lab.agent()
         self.agent.start()
         self.agent.wait_enrolled(self.client, self.other_client)
         self.agent.wait_applied()
 
-    def service(self, name: str, *servers: Server, ports=None) -> Service:
-        """Whose servers listen and answer."""
-        for server in servers:
-            server.pod.wait_listening(50051)
-        return self.lab.service(name, ports=ports, pods=[server.pod for server in servers])
-
     @contextmanager
-    def pool(self, name: str, *servers: Server, **traffic_policy):
-        """A Service that nobody has called yet, so that all its connections are seen to come, with a DestinationRule."""
+    def service(self, name: str, *servers: Server, ports: list[Port] | None = None):
+        """A Service that nobody has called yet, so that all its connections are seen to come."""
         for server in servers:
             server.behave()
-        with self.service(name, *servers) as service, self.rules(destination_rule(name, trafficPolicy=traffic_policy)):
+        with self.lab.service(name, ports, [server.pod for server in servers]) as service:
             self.agent.wait_applied()
             yield service
+        self.agent.wait_applied()
+
+    @contextmanager
+    def policed(self, name: str, *servers: Server, **traffic_policy):
+        """A Service with a DestinationRule."""
+        with self.service(name, *servers) as service, self.rules(destination_rule(name, trafficPolicy=traffic_policy)):
+            yield service
+
+    @contextmanager
+    def mission_service(self, *servers: Server):
+        """The mission's Service with these servers only."""
+        others = [server.pod for server in self.servers if server not in servers]
+        self.grpc_service.remove(*others)
+        self.agent.wait_applied()
+        try:
+            yield self.grpc_service
+        finally:
+            self.grpc_service.add(*others)
+            self.agent.wait_applied()
 
     @contextmanager
     def rules(self, *given: Path | dict):
@@ -81,11 +114,11 @@ class World:
         texts = {path.name: path.read_text() for path in given if isinstance(path, Path)}
         if objects := [manifests.to_yaml(value) for value in given if isinstance(value, dict)]:
             texts["rules.yaml"] = "---\n".join(objects)
-        self.publish(texts)
         try:
+            self.publish(texts)
             yield
         finally:
-            self._change(lambda: [(self.lab.manifests / name).unlink() for name in texts])
+            self._change(lambda: [(self.lab.manifests / name).unlink(missing_ok=True) for name in texts])
 
     def publish(self, texts: dict) -> None:
         """Writes files, {name: text}, and returns when the agent has applied them."""
@@ -111,6 +144,10 @@ class World:
         """At each server, since behave()."""
         return [server.seen()["requests"] for server in self.servers]
 
+    def failed_rpcs(self, lines=5) -> str:
+        """The last ones, as the agent's access log has them."""
+        return "\n".join(self.agent.access_log.read_text(errors="replace").splitlines()[-lines:])
+
     def greet(self, target: str, *arguments, pod: Pod | None = None) -> dict:
         """Runs lab/apps/greeter_client.py to its end; its result."""
         return (pod or self.client).greet(target, *arguments)
@@ -119,6 +156,11 @@ class World:
 def mission_ports(file: str) -> list[Port]:
     ports = yaml.safe_load((MISSION / file).read_text())["spec"]["ports"]
     return [Port(port["name"], port["port"], port["targetPort"], port.get("appProtocol")) for port in ports]
+
+
+def hold(seconds: float) -> list[str]:
+    """For the greeter client: calls that last so long at the server."""
+    return ["--request", f'{{"seconds": {seconds}}}']
 
 
 def fqdn(service: str) -> str:
