@@ -75,6 +75,7 @@ class World:
             server.pod.wait_listening(50051)
         # The Service of the mission's rules.
         self.grpc_service = lab.service("grpc-service", mission_ports("service-grpc.yaml"), [s.pod for s in self.servers])
+        self._failed: list[str] = []
         self.agent = lab.agent()
         self.agent.start()
         self.agent.wait_enrolled(self.client, self.other_client)
@@ -144,9 +145,10 @@ class World:
         """At each server, since behave()."""
         return [server.seen()["requests"] for server in self.servers]
 
-    def failed_rpcs(self, lines=5) -> str:
-        """The last ones, as the agent's access log has them."""
-        return "\n".join(self.agent.access_log.read_text(errors="replace").splitlines()[-lines:])
+    def failed_rpcs(self) -> list[str]:
+        """Lines of the agent's access log since this was asked last."""
+        before, self._failed = self._failed, self.agent.access_log.read_text(errors="replace").splitlines()
+        return self._failed[len(before) :]
 
     def greet(self, target: str, *arguments, pod: Pod | None = None) -> dict:
         """Runs lab/apps/greeter_client.py to its end; its result."""
