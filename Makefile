@@ -25,7 +25,8 @@ export CCACHE_NOHASHDIR := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build bench bench-tools demo demo-down test suites unit asan tsan bpf-test kernel-test tools-test \
-        integration integration-redirect-off integration-asan conformance fuzz format check check-layers check-golden clean
+        integration integration-redirect-off integration-asan scenarios conformance fuzz format check check-layers \
+        check-golden clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | sort | awk -F'\t' '{ printf "  %-24s %s\n", $$1, $$2 }'
@@ -59,7 +60,7 @@ test: ## Build everything and run every test
 
 # In one order, one after the other: the load tests need the machine for themselves.
 suites: check-layers check-golden unit asan tsan bpf-test kernel-test tools-test integration integration-redirect-off \
-        integration-asan conformance fuzz
+        integration-asan scenarios conformance fuzz
 .NOTPARALLEL:
 
 unit: build/release/CMakeCache.txt ## Unit tests, release build
@@ -101,6 +102,10 @@ integration-asan: build/asan/CMakeCache.txt ## Some of them with an agent under 
 	@tools/suite build-asan -- cmake --build --preset asan --parallel $(JOBS) --target weir-agent weirctl
 	@WEIR_BUILD_DIR=build/asan UBSAN_OPTIONS=print_stacktrace=1 tools/suite integration-asan -- $(PYTEST) \
 	  $(addprefix tests/integration/,$(ASAN_LAB)) --junitxml build/reports/integration-asan.xml $(PYTEST_ARGS)
+
+# SCENARIO='outliers canary': only those with one of these words in their names.
+scenarios: build ## The mission's scenarios with real gRPC clients, a line each (SCENARIO='canary')
+	@tools/suite scenarios --limit 600 -- tests/scenarios/run --junitxml build/reports/scenarios.xml $(SCENARIO)
 
 conformance: build ## h2spec and grpc-go's interop suite through the diverted path
 	@tools/setup --go

@@ -13,7 +13,7 @@ import h2.errors
 import h2.events
 import h2.exceptions
 
-GRPC_HEADERS = [("content-type", "application/grpc"), ("te", "trailers")]
+GRPC = "application/grpc"
 
 
 def grpc_message(payload: bytes) -> bytes:
@@ -249,14 +249,14 @@ class Client:
         for at in range(0, len(data), self.write_size or max(1, len(data))):
             self.socket.sendall(data[at : at + (self.write_size or len(data))])
 
-    def start(self, method="Hello", payload: bytes | None = b"{}", headers=(), end=True) -> int:
+    def start(self, method="Hello", payload: bytes | None = b"{}", headers=(), end=True, content_type=GRPC) -> int:
         """Begins an RPC and returns its stream."""
         with self.changed:
             stream = self.h2.get_next_available_stream_id()
             self.responses[stream] = Response()
             head = [
                 (":method", "POST"), (":scheme", "http"), (":path", f"/weir.lab.Greeter/{method}"), (":authority", "greeter"),
-                *GRPC_HEADERS, *headers,
+                ("content-type", content_type), ("te", "trailers"), *headers,
             ]  # fmt: skip
             self.send(lambda c: c.send_headers(stream, head))
             if payload is not None:
@@ -274,8 +274,8 @@ class Client:
                 raise TimeoutError(f"stream {stream} has not ended after {timeout:g} s: {response}")
         return response
 
-    def call(self, method="Hello", payload=b"{}", headers=(), timeout=5.0) -> Response:
-        return self.finish(self.start(method, payload, headers), timeout)
+    def call(self, method="Hello", payload=b"{}", headers=(), timeout=5.0, content_type=GRPC) -> Response:
+        return self.finish(self.start(method, payload, headers, content_type=content_type), timeout)
 
     def wait_closed(self, timeout=5.0) -> None:
         with self.changed:
