@@ -95,6 +95,7 @@ class Reader {
     common.request = object(table, "request", document.line);
     common.expect["findings"] = table.value("findings", json::array());
     const json cases = table.value("cases", json::array());
+    if (!cases.is_array()) return fail(document.line, "cases is no list");
     const uint64_t path = LineTable::child(document.path, "cases");
     for (size_t i = 0; i < cases.size(); ++i)
       read_case(cases[i], document.lines->find(LineTable::child(path, i)), common);

@@ -1,6 +1,7 @@
 #include "kubernetes/translate_istio.h"
 
 #include <algorithm>
+#include <iterator>
 #include <set>
 #include <tuple>
 
@@ -60,12 +61,6 @@ std::string known_subsets(const config::Service& service) {
     if (text.size() < kEnough) text += (text.empty() ? "; defined are " : ", ") + shown(name);
   return text;
 }
-
-// DestinationRules of one namespace for one host and the same clients.
-struct Merged {
-  const std::string* host;
-  config::ServicePolicy policy;
-};
 
 // The first trafficPolicy counts, and the first subset of a name.
 void merge(const DestinationRule& rule, config::ServicePolicy& into) {
@@ -211,41 +206,37 @@ std::vector<config::ServicePolicy> IstioRules::policies_of(std::string_view fqdn
                                                            std::string_view service_namespace) const {
   const std::vector<size_t> matching = by_specificity(fqdn, policies_by_host_, wild_policies_);
   std::vector<config::ServicePolicy> result;
-  // Of one namespace: those of the most specific host that a client sees, merged if the same clients see them; each
-  // with a selector for itself, and before.
+  // Of one namespace: host by host, the most specific first, as long as there are clients that see none of the others;
+  // of each host those with a selector, and then the rest, merged if the same clients see them.
   const auto add = [&](std::string_view home, config::PolicyScope scope) {
     const std::string* host = nullptr;
     bool for_all = false;
-    std::vector<Merged> merging;
+    std::vector<config::ServicePolicy> merged;  // of `host`
+    const auto next_host = [&] {
+      std::move(merged.begin(), merged.end(), std::back_inserter(result));
+      merged.clear();
+    };
     for (const size_t index : matching) {
       const Policy& policy = policies_[index];
       const DestinationRule& rule = *policy.object;
       if (rule.metadata.namespace_name != home) continue;
-      const std::vector<std::string> visible = visible_namespaces(rule.export_to, rule.metadata.namespace_name);
+      if (host && *host != policy.host) {
+        if (for_all) break;
+        next_host();
+      }
+      host = &policy.host;
+      scope.visible_to = visible_namespaces(rule.export_to, rule.metadata.namespace_name);
+      scope.workload = rule.workload_selector;
       if (!rule.workload_selector.empty()) {
-        config::ServicePolicy own;
-        own.scope = scope;
-        own.scope.visible_to = visible;
-        own.scope.workload = rule.workload_selector;
-        own.policy = rule.policy;
-        own.subsets = rule.subsets;
-        result.push_back(std::move(own));
+        result.push_back({scope, rule.policy, rule.subsets});
         continue;
       }
-      // Less specific hosts are for clients that do not see the others.
-      if (host && *host != policy.host && for_all) continue;
-      host = &policy.host;
-      for_all = for_all || visible.empty();
-      auto merged = std::find_if(merging.begin(), merging.end(), [&](const Merged& other) {
-        return *other.host == policy.host && other.policy.scope.visible_to == visible;
-      });
-      if (merged == merging.end()) {
-        merged = merging.insert(merged, {host, {scope, {}, {}}});
-        merged->policy.scope.visible_to = visible;
-      }
-      merge(rule, merged->policy);
+      for_all = for_all || scope.visible_to.empty();
+      const auto same = std::find_if(merged.begin(), merged.end(),
+                                     [&](const config::ServicePolicy& other) { return other.scope == scope; });
+      merge(rule, same == merged.end() ? merged.emplace_back(config::ServicePolicy{scope, {}, {}}) : *same);
     }
-    for (Merged& merged : merging) result.push_back(std::move(merged.policy));
+    next_host();
   };
   std::set<std::string_view> homes;
   for (const size_t index : matching) homes.insert(policies_[index].object->metadata.namespace_name);
