@@ -107,6 +107,7 @@ void describe(const config::Cluster& cluster, json& into) {
   into["endpoints"] = json::array();
   for (const config::Endpoint& endpoint : cluster.endpoints) into["endpoints"].push_back(endpoint.address.to_string());
   into["load_balancing"] = kBalancing.at(static_cast<size_t>(cluster.load_balancing));
+  into["session_affinity"] = text_of(cluster.session_affinity);
   into["pool"] = to_json(cluster.connection_pool);
   into["outliers"] = to_json(cluster.outlier_detection);
   into["retry_budget"] = to_json(cluster.retry_budget);

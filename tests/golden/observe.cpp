@@ -52,9 +52,26 @@ json to_json(const config::Finding& finding) {
 // Everything a case can expect is there, with these values where a request does not get that far.
 json nothing() {
   json result;
-  for (const char* key : {"virtual_service", "rule", "match", "cluster", "subset", "endpoints", "timeout", "retries",
-                          "per_try_timeout", "retry_on", "after", "backoff", "previous_hosts", "load_balancing", "pool",
-                          "outliers", "retry_budget", "tls", "direct"})
+  for (const char* key : {"virtual_service",
+                          "rule",
+                          "match",
+                          "cluster",
+                          "subset",
+                          "endpoints",
+                          "timeout",
+                          "retries",
+                          "per_try_timeout",
+                          "retry_on",
+                          "after",
+                          "backoff",
+                          "previous_hosts",
+                          "load_balancing",
+                          "pool",
+                          "outliers",
+                          "retry_budget",
+                          "session_affinity",
+                          "tls",
+                          "direct"})
     result[key] = "none";
   return result;
 }
@@ -73,10 +90,14 @@ std::optional<Dialled> parse_dialled(const std::string& to) {
   return result;
 }
 
-std::shared_ptr<const config::Snapshot> snapshot_of(const std::vector<Manifest>& manifests) {
+// As the agent of the client's node has it.
+std::shared_ptr<const config::Snapshot> snapshot_of(const Case& one) {
+  kubernetes::ClusterSettings settings;
+  settings.node_name = one.request.value("node", "");
+  settings.zone = one.request.value("zone", "");
   kubernetes::ObjectStore store;
-  for (const auto& [file, text] : manifests) store.replace(file, kubernetes::read_manifest(text, file));
-  return kubernetes::Translator({}).build(store, nullptr);
+  for (const auto& [file, text] : one.manifests) store.replace(file, kubernetes::read_manifest(text, file));
+  return kubernetes::Translator(settings).build(store, nullptr);
 }
 
 const char* to_string(Outcome outcome) {
@@ -186,7 +207,7 @@ class Observer {
 
 base::Result<json> observe(const Case& one) {
   try {
-    const auto snapshot = snapshot_of(one.manifests);
+    const auto snapshot = snapshot_of(one);
     const auto dialled = parse_dialled(one.request.value("to", "greeter.default:80"));
     if (!dialled) return base::Error{"`to` is not written SERVICE.NAMESPACE:PORT"};
     const auto service = snapshot->by_host.find(dialled->host);

@@ -19,8 +19,8 @@ using nlohmann::json;
 constexpr std::array<std::string_view, 7> kOfTable = {"name",    "about",    "fields", "manifests",
                                                       "request", "findings", "cases"};
 constexpr std::array<std::string_view, 5> kOfCase = {"name", "fields", "negative", "request", "expect"};
-constexpr std::array<std::string_view, 10> kOfRequest = {"from",   "labels", "to",        "method",  "path",
-                                                         "scheme", "random", "authority", "headers", "response"};
+constexpr std::array<std::string_view, 12> kOfRequest = {
+    "node", "zone", "from", "labels", "to", "method", "path", "scheme", "random", "authority", "headers", "response"};
 
 // The first key that is not `known`; empty: none.
 std::string stranger(const json& object, std::span<const std::string_view> known) {
