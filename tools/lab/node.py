@@ -164,12 +164,17 @@ class Lab:
             self.sync_kube_proxy()
 
     def published_endpoints(self) -> dict:
-        """What an agent should have: {cluster name: [addresses]}, usable endpoints of the first IP family only."""
+        """What an agent should have: {cluster name: [addresses]}, usable endpoints of the Service's IP families."""
+
+        def addresses(service: Service, port: Port):
+            for endpoint in service.usable_endpoints():
+                yield f"{endpoint.pod.ip}:{port.target_port}"
+                if service.vip6:
+                    yield f"[{endpoint.pod.ip6}]:{port.target_port}"
+
         with self._changes:
             return {
-                f"outbound|{port.port}||{s.name}.{s.namespace}.svc.cluster.local": sorted(
-                    f"{e.pod.ip}:{port.target_port}" for e in s.usable_endpoints()
-                )
+                f"outbound|{port.port}||{s.name}.{s.namespace}.svc.cluster.local": sorted(addresses(s, port))
                 for s in self.services
                 for port in s.ports
             }
