@@ -25,7 +25,7 @@ export CCACHE_NOHASHDIR := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build bench bench-tools demo demo-down test suites unit asan tsan bpf-test kernel-test tools-test \
-        integration integration-redirect-off integration-asan scenarios conformance fuzz format check check-layers \
+        integration integration-redirect-off integration-asan scenarios parity conformance fuzz format check check-layers \
         check-golden clean
 
 help: ## List the targets
@@ -60,7 +60,7 @@ test: ## Build everything and run every test
 
 # In one order, one after the other: the load tests need the machine for themselves.
 suites: check-layers check-golden unit asan tsan bpf-test kernel-test tools-test integration integration-redirect-off \
-        integration-asan scenarios conformance fuzz
+        integration-asan scenarios parity conformance fuzz
 .NOTPARALLEL:
 
 unit: build/release/CMakeCache.txt ## Unit tests, release build
@@ -106,6 +106,9 @@ integration-asan: build/asan/CMakeCache.txt ## Some of them with an agent under 
 # SCENARIO='outliers canary': only those with one of these words in their names.
 scenarios: build ## The mission's scenarios with real gRPC clients, a line each (SCENARIO='canary')
 	@tools/suite scenarios --limit 600 -- tests/scenarios/run --junitxml build/reports/scenarios.xml $(SCENARIO)
+
+parity: build ## The same faults and routes through weir and through Envoy
+	@tools/suite parity -- $(PYTEST) tests/parity --junitxml build/reports/parity.xml $(PYTEST_ARGS)
 
 conformance: build ## h2spec and grpc-go's interop suite through the diverted path
 	@tools/setup --go
