@@ -31,7 +31,11 @@ EndpointPool::EndpointPool(Worker& worker, Source& source, ClusterPool& cluster,
   endpoint = which;
 }
 
-EndpointPool::~EndpointPool() { assert(idle()); }
+EndpointPool::~EndpointPool() {
+  assert(idle());
+  // Ejected after it had left the cluster, by the last of its calls.
+  if (health.ejected) --worker_.stats().ejected_endpoints;
+}
 
 Upstream* EndpointPool::ready() {
   for (Upstream* upstream : connections_)

@@ -102,5 +102,20 @@ TEST_F(OutlierTest, WithAllEjectedThereIsNoHealthyEndpointUnlessPanicIsAskedFor)
   EXPECT_EQ(stats().ejected_endpoints.value(), 0);
 }
 
+TEST_F(OutlierTest, AnEndpointThatFailsAfterItHasLeftIsNotCountedForEver) {
+  policy.consecutive_5xx_errors = 1;
+  auto& leaving = backend([](StreamLog&) {});
+  start();
+  StreamLog& call = client().unary();
+  ASSERT_TRUE(until([&] { return leaving.request_count() == 1; }));
+  remove_endpoint(leaving.address());
+  apply();
+  const Fields failure = {{":status", "200"}, {"content-type", "application/grpc"}, {"grpc-status", "13"}};
+  leaving.only_request()->stream->send_headers(to_headers(failure), true);
+  ASSERT_TRUE(until_complete(call));
+  EXPECT_EQ(stats().outlier_ejections.value(), 1u);
+  EXPECT_TRUE(until([&] { return stats().ejected_endpoints.value() == 0; }));
+}
+
 }  // namespace
 }  // namespace weir::proxy::testing
