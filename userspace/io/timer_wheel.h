@@ -77,12 +77,15 @@ class TimerWheel {
   }
   void insert(Timer& timer);
   void cascade(int level);
-  static void append(Timer& head, Timer& timer);
-  static void unlink(Timer& timer);
+  void fire(Slot& due, base::Instant now);
+  void append(Slot& slot, Timer& timer);
+  void unlink(Timer& timer);
+  uint64_t next_stop() const;
 
   uint64_t tick_ = 0;  // all timers of ticks <= tick_ have fired
   size_t size_ = 0;
-  std::array<std::array<Slot, kSlots>, kLevels> slots_;
+  std::array<Slot, size_t{kLevels} * kSlots> slots_;  // level by level
+  std::array<uint64_t, kSlots / 64> occupied_{};      // level 0: a bit for each slot that has a timer
 };
 
 }  // namespace weir::io
