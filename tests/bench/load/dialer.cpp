@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <sched.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -14,6 +15,8 @@
 
 namespace bench {
 namespace {
+
+constexpr int kConnectTimeoutMs = 10'000;
 
 [[noreturn]] void fail(const std::string& what) { throw std::system_error(errno, std::generic_category(), what); }
 
@@ -32,6 +35,19 @@ std::string cgroup_of(int process) {
     if (line.starts_with("0::")) return cgroup2_mount() + line.substr(3);
   }
   throw std::runtime_error("process " + std::to_string(process) + " is gone");
+}
+
+void await_connection(int fd, const Target& target) {
+  pollfd writable{fd, POLLOUT, 0};
+  if (poll(&writable, 1, kConnectTimeoutMs) == 0) {
+    errno = ETIMEDOUT;
+    fail("connect to " + to_string(target));
+  }
+  int error = 0;
+  socklen_t size = sizeof(error);
+  getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size);
+  errno = error;
+  if (error != 0) fail("connect to " + to_string(target));
 }
 
 }  // namespace
@@ -69,16 +85,18 @@ void enter(const Target& target) {
 }
 
 int dial(const Target& target) {
-  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd < 0) fail("socket");
   sockaddr_in address{};
   address.sin_family = AF_INET;
   address.sin_port = target.port;
   address.sin_addr.s_addr = target.address;
-  if (connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0) fail("connect to " + to_string(target));
+  if (connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0) {
+    if (errno != EINPROGRESS) fail("connect to " + to_string(target));
+    await_connection(fd, target);
+  }
   const int on = 1;
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-  fcntl(fd, F_SETFL, O_NONBLOCK);
   return fd;
 }
 

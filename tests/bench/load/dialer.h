@@ -20,7 +20,7 @@ std::string to_string(const Target& target);  // ADDRESS:PORT
 // Moves this process into the pod's network namespace and cgroup, for the sockets it opens from now on.
 // Throws std::system_error.
 void enter(const Target& target);
-// A connected, non-blocking socket. Throws std::system_error.
+// A connected socket that has never blocked, as those of gRPC's libraries. Throws std::system_error.
 int dial(const Target& target);
 
 }  // namespace bench
