@@ -189,7 +189,7 @@ void add_agent_metrics(telemetry::Metrics& metrics, control::Node& node) {
   metrics.add("weir_config_revision", "Revision of the configuration in use.", MetricKind::gauge,
               [&node] { return static_cast<double>(node.status()->snapshot->revision); });
   metrics.add("weir_config_findings", "Findings about the configuration in use.", MetricKind::gauge,
-              [&node] { return static_cast<double>(node.status()->snapshot->findings.size()); });
+              [&node] { return static_cast<double>(node.status()->snapshot->findings->size()); });
   metrics.add_family("weir_pods", "Pods of this node that ask for weir, by what became of it.", MetricKind::gauge,
                      [&node] { return pods_by_state(node); });
   for (const WorkerMetric& metric : kWorkerMetrics) {

@@ -25,8 +25,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   store.replace(file, std::move(half));
   if (!complete && store.size() < before) std::abort();
   auto second = translator.build(store, first.get());
-  for (const auto& [address, service] : second->by_vip) {
-    if (!service->find_port(address.port)) std::abort();
+  for (const auto& [address, place] : second->directory->by_vip) {
+    if (!second->services[place]->find_port(address.port)) std::abort();
   }
   return 0;
 }

@@ -210,14 +210,12 @@ base::Result<json> observe(const Case& one) {
     const auto snapshot = snapshot_of(one);
     const auto dialled = parse_dialled(one.request.value("to", "greeter.default:80"));
     if (!dialled) return base::Error{"`to` is not written SERVICE.NAMESPACE:PORT"};
-    const auto service = snapshot->by_host.find(dialled->host);
-    const config::ServicePort* port =
-        service == snapshot->by_host.end() ? nullptr : service->second->find_port(dialled->port);
+    const auto* service = snapshot->service_named(dialled->host);
+    const config::ServicePort* port = service ? (*service)->find_port(dialled->port) : nullptr;
     if (!port) return base::Error{"no Service has the port that is dialled"};
-    json result =
-        Observer(*snapshot, *service->second, *port, one.request).run(one.request.value("random", uint64_t{0}));
+    json result = Observer(*snapshot, **service, *port, one.request).run(one.request.value("random", uint64_t{0}));
     result["findings"] = json::array();
-    for (const config::Finding& finding : snapshot->findings) result["findings"].push_back(to_json(finding));
+    for (const config::Finding& finding : *snapshot->findings) result["findings"].push_back(to_json(finding));
     return result;
   } catch (const json::exception& error) {
     return base::Error{std::string("the request is malformed: ") + error.what()};

@@ -212,6 +212,61 @@ def test_many_changes_in_a_row(lab, agent, service, greeters, load):
     assert revision(agent) > before
 
 
+STORM = """\
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: storm}}
+spec:
+  hosts: [greeter]
+  http:
+  - timeout: {timeout}s
+    route:
+    - {{destination: {{host: greeter, subset: one}}, weight: {weight}}}
+    - {{destination: {{host: greeter, subset: two}}, weight: {rest}}}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {{name: storm}}
+spec:
+  host: greeter
+  subsets:
+  - {{name: one, labels: {{}}, trafficPolicy: {{loadBalancer: {{simple: {balancing}}}}}}}
+  - {{name: two, labels: {{}}}}
+"""
+
+
+def test_a_hundred_changes_a_second(lab, agent, client, service, greeters, load):
+    """For a minute, under load: routes, rules and endpoints in turn. What counts in the end is the last version."""
+    path, staged = lab.manifests / "storm.yaml", lab.manifests / "staged"
+
+    def write(target, text):
+        staged.write_text(text)
+        os.rename(staged, target)
+
+    slices = []
+    for greeter in greeters:
+        service.set_ready(greeter, False)
+        slices.append(service.slices_manifest.read_text())
+        service.set_ready(greeter, True)
+    slices.append(service.slices_manifest.read_text())
+    before, begin = revision(agent), time.monotonic()
+    for number in range(6000):
+        if number % 2:
+            write(service.slices_manifest, slices[number // 2 % 4])
+        else:
+            balancing = "RANDOM" if number % 4 else "ROUND_ROBIN"
+            weight = number // 2 % 101
+            write(path, STORM.format(timeout=5 + number % 3, weight=weight, rest=100 - weight, balancing=balancing))
+        time.sleep(max(0, begin + (number + 1) / 100 - time.monotonic()))
+    assert time.monotonic() - begin < 66, "the machine was too slow for a hundred changes a second"
+    write(service.slices_manifest, slices[-1])
+    agent.wait_applied()
+    assert revision(agent) - before > 200, "changes are applied together, but not more than 200 ms late"
+    assert len(client.greet(service.target, "--rpcs", 60)["backends"]) == 3
+    path.unlink()
+    agent.wait_applied()
+
+
 def test_kinds_that_are_not_applied_are_said(lab, agent, load):
     path = lab.manifests / "policy.yaml"
     path.write_text(

@@ -137,7 +137,7 @@ base::Result<Analysis> analyze(const std::vector<std::string>& paths, const kube
     if (!added) return added.error();
   }
   const auto snapshot = kubernetes::Translator(settings).build(store, nullptr);
-  return Analysis{reading.files(), store.size(), snapshot->findings};
+  return Analysis{reading.files(), store.size(), *snapshot->findings};
 }
 
 std::string render_analysis(const json& findings, bool, bool color) {

@@ -124,7 +124,7 @@ bool is_about(const config::Finding& finding, std::string_view qualified_name) {
 
 json config_of(const AgentStats& stats, const config::Snapshot& snapshot, base::Instant now) {
   json findings = {{"error", 0}, {"warning", 0}, {"info", 0}};
-  for (const config::Finding& finding : snapshot.findings) {
+  for (const config::Finding& finding : *snapshot.findings) {
     json& count = findings[to_string(finding.severity)];
     count = count.get<int>() + 1;
   }
@@ -152,7 +152,7 @@ json to_json(const config::Snapshot& snapshot, std::string_view only) {
   if (only.empty()) {
     for (const auto& pod : snapshot.pods) pods.push_back(pod_of(*pod));
   }
-  for (const config::Finding& finding : snapshot.findings) {
+  for (const config::Finding& finding : *snapshot.findings) {
     if (only.empty() || is_about(finding, only)) findings.push_back(kubernetes::to_json(finding));
   }
   return {{key::revision, snapshot.revision},

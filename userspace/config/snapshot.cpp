@@ -36,4 +36,14 @@ const ServicePort* Service::find_port(uint16_t port) const {
   return nullptr;
 }
 
+const std::shared_ptr<const Service>* Snapshot::service_at(const base::SocketAddress& vip) const {
+  const auto found = directory->by_vip.find(vip);
+  return found == directory->by_vip.end() ? nullptr : &services[found->second];
+}
+
+const std::shared_ptr<const Service>* Snapshot::service_named(const std::string& fqdn) const {
+  const auto found = directory->by_host.find(fqdn);
+  return found == directory->by_host.end() ? nullptr : &services[found->second];
+}
+
 }  // namespace weir::config

@@ -117,15 +117,25 @@ struct Pod {
   bool operator==(const Pod&) const = default;
 };
 
+// What is found under which name and address. Services are told by their place in Snapshot::services, so that
+// Snapshots whose Services have the same names and addresses share one Directory, whatever changed otherwise.
+struct Directory {
+  std::unordered_map<base::SocketAddress, size_t> by_vip;                     // VIP:port of TCP ports
+  std::unordered_map<std::string, size_t> by_host;                            // fqdn
+  std::unordered_map<base::IpAddress, std::shared_ptr<const Pod>> pod_by_ip;  // hostNetwork pods excepted
+};
+
 struct Snapshot {
-  uint64_t revision = 0;                                                           // grows by one with each build
-  std::vector<std::shared_ptr<const Service>> services;                            // sorted by namespace, name
-  std::vector<std::shared_ptr<const Pod>> pods;                                    // sorted by namespace, name
-  std::unordered_map<base::SocketAddress, std::shared_ptr<const Service>> by_vip;  // VIP:port of TCP ports
-  std::unordered_map<std::string, std::shared_ptr<const Service>> by_host;         // fqdn
-  std::vector<std::shared_ptr<const VirtualService>> virtual_services;             // sorted by namespace, name
-  std::unordered_map<base::IpAddress, std::shared_ptr<const Pod>> pod_by_ip;       // hostNetwork pods excepted
-  std::vector<Finding> findings;
+  uint64_t revision = 0;                                 // grows by one with each build
+  std::vector<std::shared_ptr<const Service>> services;  // sorted by namespace, name
+  std::vector<std::shared_ptr<const Pod>> pods;          // sorted by namespace, name
+  std::shared_ptr<const Directory> directory = std::make_shared<const Directory>();
+  // Sorted by file and line. Those of the last complete build: see kubernetes::Translator.
+  std::shared_ptr<const std::vector<Finding>> findings = std::make_shared<const std::vector<Finding>>();
+
+  // Null if there is none.
+  const std::shared_ptr<const Service>* service_at(const base::SocketAddress& vip) const;
+  const std::shared_ptr<const Service>* service_named(const std::string& fqdn) const;
 };
 
 }  // namespace weir::config

@@ -7,6 +7,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <string_view>
+#include <unordered_map>
 
 #include "base/log.h"
 #include "interception/cgroup_tree.h"
@@ -19,6 +21,7 @@ using base::log::info;
 using base::log::warn;
 
 constexpr auto kTick = std::chrono::seconds(1);
+constexpr auto kBuildInterval = std::chrono::seconds(1);
 constexpr auto kDrainPoll = std::chrono::milliseconds(20);
 // An answer to abandoned RPCs is given this long to reach the applications.
 constexpr auto kAbandonGrace = std::chrono::seconds(1);
@@ -31,9 +34,12 @@ static_assert(proxy::kReadReport <= WEIR_READ_REPORT);
 uint64_t new_generation() { return static_cast<uint64_t>(base::MonotonicClock::now().time_since_epoch().count()); }
 
 void log_new_findings(const config::Snapshot& now, const config::Snapshot* before) {
-  for (const config::Finding& finding : now.findings) {
-    if (before && std::find(before->findings.begin(), before->findings.end(), finding) != before->findings.end())
-      continue;
+  std::unordered_multimap<std::string_view, const config::Finding*> known;  // by message
+  if (before)
+    for (const config::Finding& finding : *before->findings) known.emplace(finding.message, &finding);
+  for (const config::Finding& finding : *now.findings) {
+    const auto [first, last] = known.equal_range(finding.message);
+    if (std::any_of(first, last, [&](const auto& entry) { return *entry.second == finding; })) continue;
     const std::string place = finding.file.empty() ? "" : finding.file + ":" + std::to_string(finding.line) + " ";
     const std::string line = finding.code + " " + place + finding.object + ": " + finding.message +
                              (finding.fix.empty() ? "" : " (" + finding.fix + ")");
@@ -78,8 +84,9 @@ base::Result<void> Node::prepare(std::span<const std::unique_ptr<telemetry::Reco
   directory_ = std::make_unique<kubernetes::ManifestDirectory>(options_.manifests, &store_);
   if (auto loaded = directory_->load(started_); !loaded) return loaded.error();
   translator_ = std::make_unique<kubernetes::Translator>(options_.cluster);
+  store_.take_changes();
   snapshot_ = translator_->build(store_, nullptr);
-  configured_ = base::MonotonicClock::now();
+  configured_ = built_ = base::MonotonicClock::now();
   log_new_findings(*snapshot_, nullptr);
 
   // 2. The programs, diverting nothing yet: `pods` holds no row of ours.
@@ -132,8 +139,8 @@ base::Result<void> Node::prepare(std::span<const std::unique_ptr<telemetry::Reco
     workers_.push_back(std::move(*worker));
   }
   pods_of_worker_.resize(workers_.size());
-  service_rows_->remove_unwanted(*snapshot_);
-  service_rows_->add_wanted(*snapshot_);
+  service_rows_->remove_unwanted(*snapshot_, nullptr);
+  service_rows_->add_wanted(*snapshot_, nullptr);
 
   // 4. The pods.
   interception::EnrolmentOptions enrolment_options;
@@ -158,6 +165,7 @@ void Node::run() {
     const base::Instant before = base::MonotonicClock::now();
     base::Duration wait = next_tick - before;
     if (const auto due = directory_->next_deadline()) wait = std::min<base::Duration>(wait, *due - before);
+    if (build_due_) wait = std::min<base::Duration>(wait, *build_due_ - before);
     if (draining_) wait = std::min<base::Duration>(wait, kDrainPoll);
     const auto wait_ms = std::chrono::ceil<std::chrono::milliseconds>(std::max(wait, base::Duration(0)));
     poll(fds, std::size(fds), static_cast<int>(wait_ms.count()));
@@ -183,6 +191,7 @@ void Node::run() {
     if (fds[2].revents != 0) changed |= directory_->on_readable(now);
     if (const auto due = directory_->next_deadline(); due && *due <= now) changed |= directory_->tick(now);
     if (changed) configure(now);
+    if (build_due_ && *build_due_ <= now) build(now);
     if (fds[3].revents != 0 && !draining_) {
       enrolment_->on_readable(now);
       status_stale_ = true;
@@ -198,17 +207,34 @@ void Node::run() {
   }
 }
 
+// What has changed is in use at once; the findings, for which everything has to be looked at, follow once a second.
 void Node::configure(base::Instant now) {
+  if (const auto changes = store_.take_changes(); !changes.empty()) {
+    auto next = translator_->update(store_, changes, *snapshot_);
+    if (!next) return build(now);
+    apply(std::move(next), now);
+  }
+  if (now - built_ >= kBuildInterval) return build(now);
+  build_due_ = built_ + kBuildInterval;
+}
+
+void Node::build(base::Instant now) {
   auto next = translator_->build(store_, snapshot_.get());
   log_new_findings(*next, snapshot_.get());
-  service_rows_->remove_unwanted(*next);
+  apply(std::move(next), now);
+  built_ = now;
+  build_due_.reset();
+}
+
+void Node::apply(std::shared_ptr<const config::Snapshot> next, base::Instant now) {
+  service_rows_->remove_unwanted(*next, snapshot_.get());
   std::vector<std::future<void>> applied;
   for (auto& worker : workers_) applied.push_back(worker->set_snapshot(next));
   for (auto& future : applied) {
     if (future.wait_for(kSnapshotPatience) != std::future_status::ready)
       warn("a worker has not taken configuration revision {} over within a second", next->revision);
   }
-  service_rows_->add_wanted(*next);
+  service_rows_->add_wanted(*next, snapshot_.get());
   snapshot_ = std::move(next);
   configured_ = now;
   if (!draining_) enrolment_->want(snapshot_->pods, now);

@@ -72,6 +72,8 @@ class Node final : private interception::EnrolmentEvents {
   explicit Node(NodeOptions options);
   base::Result<void> prepare(std::span<const std::unique_ptr<telemetry::Recorder>> recorders);
   void configure(base::Instant now);
+  void build(base::Instant now);
+  void apply(std::shared_ptr<const config::Snapshot> next, base::Instant now);
   void begin_drain(base::Instant now);
   bool drained(base::Instant now);
   void publish();
@@ -97,7 +99,8 @@ class Node final : private interception::EnrolmentEvents {
   std::shared_ptr<const config::Snapshot> snapshot_;
 
   base::Fd signals_, wakeup_;
-  base::Instant configured_{}, started_{}, drain_deadline_{};
+  base::Instant configured_{}, built_{}, started_{}, drain_deadline_{};
+  std::optional<base::Instant> build_due_;  // a complete build, for the findings
   bool draining_ = false, abandoned_ = false, foreign_pods_swept_ = false, status_stale_ = true;
   mutable std::mutex status_mutex_;
   std::shared_ptr<const NodeStatus> status_;

@@ -17,10 +17,14 @@ class ServiceRows {
 
   // Takes over the rows that an earlier agent left.
   base::Result<void> adopt();
-  void remove_unwanted(const config::Snapshot& snapshot);
-  void add_wanted(const config::Snapshot& snapshot);
+  // `previous`: which the rows are in step with, as far as the map took them; null if there is none.
+  void remove_unwanted(const config::Snapshot& snapshot, const config::Snapshot* previous);
+  void add_wanted(const config::Snapshot& snapshot, const config::Snapshot* previous);
 
  private:
+  void remove(const base::SocketAddress& vip);
+  void add(const config::Snapshot& snapshot, const base::SocketAddress& vip);
+
   interception::Maps& maps_;
   uint64_t generation_;
   std::unordered_map<base::SocketAddress, weir_service> rows_;  // as they stand in the map

@@ -45,7 +45,7 @@ std::vector<Candidate> of_family(AddressFamily family, const Service& service, c
   const AddressType type = family == AddressFamily::ipv4 ? AddressType::ipv4 : AddressType::ipv6;
   const bool local_only = service.internal_traffic_policy_local && !settings.node_name.empty();
   std::vector<Candidate> candidates;
-  for (const EndpointSlice* slice : slices) {
+  for (const auto& slice : slices) {
     if (slice->address_type != type) continue;
     for (const SlicePort& slice_port : slice->ports) {
       if (!same_port(port, slice_port)) continue;
@@ -75,7 +75,7 @@ bool same_port(const ServicePort& port, const SlicePort& candidate) {
 }
 
 bool any_hints(const Slices& slices) {
-  return std::any_of(slices.begin(), slices.end(), [](const EndpointSlice* slice) {
+  return std::any_of(slices.begin(), slices.end(), [](const auto& slice) {
     return std::any_of(slice->endpoints.begin(), slice->endpoints.end(),
                        [](const SliceEndpoint& e) { return !e.zone_hints.empty() || !e.node_hints.empty(); });
   });

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <set>
+#include <utility>
 
 #include "kubernetes/findings.h"
 
@@ -21,7 +22,19 @@ config::Finding defined_twice(const Origin& loser, const Origin& winner, const O
 
 }  // namespace
 
+void ObjectStore::changing(const ObjectKey& key) { changed_.try_emplace(key, find(key)); }
+
+std::vector<Change> ObjectStore::take_changes() {
+  std::vector<Change> result;
+  for (auto& [key, before] : std::exchange(changed_, {})) {
+    auto after = find(key);
+    if (before != after) result.push_back({key, before, std::move(after)});
+  }
+  return result;
+}
+
 bool ObjectStore::put(const std::string& source, const ObjectKey& key, Object object) {
+  changing(key);
   auto& versions = objects_[key];
   auto at = std::lower_bound(versions.begin(), versions.end(), source,
                              [](const Version& version, const std::string& name) { return version.source < name; });
@@ -37,6 +50,7 @@ bool ObjectStore::put(const std::string& source, const ObjectKey& key, Object ob
 bool ObjectStore::take(const std::string& source, const ObjectKey& key) {
   auto found = objects_.find(key);
   if (found == objects_.end()) return false;
+  changing(key);
   bool removed = std::erase_if(found->second, [&](const Version& version) { return version.source == source; }) > 0;
   if (found->second.empty()) objects_.erase(found);
   return removed;
@@ -111,9 +125,9 @@ bool ObjectStore::remove(const std::string& name, const ObjectKey& key) {
   return take(name, key);
 }
 
-const Object* ObjectStore::find(const ObjectKey& key) const {
-  auto found = objects_.find(key);
-  return found == objects_.end() ? nullptr : found->second.front().object.get();
+std::shared_ptr<const Object> ObjectStore::find(const ObjectKey& key) const {
+  const auto found = objects_.find(key);
+  return found == objects_.end() ? nullptr : found->second.front().object;
 }
 
 std::vector<config::Finding> ObjectStore::findings() const {

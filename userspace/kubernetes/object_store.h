@@ -16,6 +16,12 @@
 
 namespace weir::kubernetes {
 
+// An object that is another now. `before` or `after` is null if there was or is none.
+struct Change {
+  ObjectKey key;
+  std::shared_ptr<const Object> before, after;
+};
+
 class ObjectStore {
  public:
   // Makes `contents` all that `source` holds: what it held before and holds no longer is
@@ -31,16 +37,24 @@ class ObjectStore {
   bool apply(const std::string& source, Object object);
   bool remove(const std::string& source, const ObjectKey& key);
 
-  const Object* find(const ObjectKey& key) const;
+  // What is another than at the last call, one Change an object. Objects only: findings may have changed besides.
+  std::vector<Change> take_changes();
+
+  std::shared_ptr<const Object> find(const ObjectKey& key) const;  // null if there is none
   size_t size() const { return objects_.size(); }
-  // Calls f(const T&) for every object of the type, in the order of namespace and name.
+  // Calls f(const std::shared_ptr<const T>&) for every object of the type, in the order of namespace and name.
   template <class T, class F>
-  void for_each(F&& f) const {
+  void for_each_shared(F&& f) const {
     constexpr Kind kKind = kind_of<T>();
     for (auto it = objects_.lower_bound(ObjectKey{kKind, {}, {}}); it != objects_.end() && it->first.kind == kKind;
          ++it) {
-      f(std::get<T>(*it->second.front().object));
+      f(shared_as<T>(it->second.front().object));
     }
+  }
+  // Calls f(const T&).
+  template <class T, class F>
+  void for_each(F&& f) const {
+    for_each_shared<T>([&f](const std::shared_ptr<const T>& object) { f(*object); });
   }
   // Of all sources, and one for every object that is defined twice.
   std::vector<config::Finding> findings() const;
@@ -54,11 +68,14 @@ class ObjectStore {
     std::set<ObjectKey> keys;
     std::vector<config::Finding> findings;
   };
+  // The next version of the object that counts may be another one.
+  void changing(const ObjectKey& key);
   bool put(const std::string& source, const ObjectKey& key, Object object);
   bool take(const std::string& source, const ObjectKey& key);
 
   std::map<ObjectKey, std::vector<Version>> objects_;  // versions sorted by source, never empty
   std::map<std::string, Source> sources_;
+  std::map<ObjectKey, std::shared_ptr<const Object>> changed_;  // since take_changes(): as they were then
 };
 
 }  // namespace weir::kubernetes

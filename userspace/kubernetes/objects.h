@@ -4,6 +4,7 @@
 
 #include <compare>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <type_traits>
@@ -170,6 +171,11 @@ struct ObjectKey {
 };
 
 const Metadata& metadata_of(const Object& object);
+// The same object as the type it is; it must be one.
+template <class T>
+std::shared_ptr<const T> shared_as(const std::shared_ptr<const Object>& object) {
+  return {object, &std::get<T>(*object)};
+}
 ObjectKey key_of(const Object& object);
 
 }  // namespace weir::kubernetes

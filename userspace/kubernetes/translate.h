@@ -1,15 +1,20 @@
-// Translator turns the objects into the Snapshot that workers run with. Pure:
-// the same objects and settings give the same Snapshot. Services, clusters and
-// pods that did not change are the previous Snapshot's own objects.
+// Translator turns the objects into the Snapshot that workers run with: the same objects and settings give the same
+// Snapshot. Services, clusters and pods that did not change are the previous Snapshot's own objects.
 #pragma once
 
+#include <map>
 #include <memory>
+#include <span>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "config/snapshot.h"
 #include "kubernetes/object_store.h"
 
 namespace weir::kubernetes {
+
+class IstioRules;
 
 struct ClusterSettings {
   std::string cluster_domain = "cluster.local";
@@ -18,15 +23,35 @@ struct ClusterSettings {
   bool divert_undeclared = false;  // whether ports in mode detect are diverted
 };
 
+// The EndpointSlices of one Service, by name.
+using Slices = std::vector<std::shared_ptr<const EndpointSlice>>;
+
+// For one store: it remembers what it has read there.
 class Translator {
  public:
-  explicit Translator(ClusterSettings settings) : settings_(std::move(settings)) {}
+  explicit Translator(ClusterSettings settings);
+  ~Translator();
 
-  // `previous` may be null.
-  std::shared_ptr<const config::Snapshot> build(const ObjectStore& store, const config::Snapshot* previous) const;
+  // Everything anew, findings included: takes as long as the cluster is large. `previous` may be null.
+  std::shared_ptr<const config::Snapshot> build(const ObjectStore& store, const config::Snapshot* previous);
+
+  // `previous`, and what `changes` make of its Services: takes as long as there are changes. The findings stay as
+  // they were. Null if the changes reach further than to some Services (pods, addresses, patterns of hosts): build()
+  // has to follow. `previous` is the last Snapshot made, `changes` is all that has happened since.
+  std::shared_ptr<const config::Snapshot> update(const ObjectStore& store, std::span<const Change> changes,
+                                                 const config::Snapshot& previous);
 
  private:
+  class Build;
+  using ServiceName = std::pair<std::string, std::string>;  // namespace, name
+
+  // Adds the Services that the change concerns; false if it reaches further.
+  bool note(const Change& change, const config::Snapshot& previous, std::vector<ServiceName>& touched);
+  void move_slice(const Change& change, std::vector<ServiceName>& touched);
+
   ClusterSettings settings_;
+  std::unique_ptr<IstioRules> rules_;
+  std::map<ServiceName, Slices> slices_;
 };
 
 }  // namespace weir::kubernetes

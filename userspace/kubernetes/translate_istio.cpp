@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <iterator>
+#include <optional>
 #include <set>
 #include <tuple>
+#include <utility>
 
 #include "kubernetes/decode_istio.h"
 
@@ -12,54 +14,13 @@ namespace {
 
 constexpr std::string_view kRootNamespace = "istio-system";
 
-// exportTo: "." is the object's own namespace, "*" is all, which is also what nothing means.
-std::vector<std::string> visible_namespaces(const std::vector<std::string>& export_to, const std::string& own) {
-  std::vector<std::string> names;
-  for (const std::string& name : export_to) {
-    if (name == "*") return {};
-    names.push_back(name == "." ? own : name);
-  }
-  return names;
+std::pair<std::string, std::string> name_of(const Metadata& metadata) {
+  return {metadata.namespace_name, metadata.name};
 }
 
-config::Finding about(Code code, Kind kind, const Metadata& metadata, std::string message, std::string fix = {}) {
-  return finding(code, metadata.origin, ObjectKey{kind, metadata.namespace_name, metadata.name}.to_string(),
-                 std::move(message), std::move(fix));
-}
-
-config::Finding about_route(Code code, const Metadata& metadata, int line, std::string message, std::string fix) {
-  const Origin origin{metadata.origin.file, line > 0 ? line : metadata.origin.line};
-  return finding(code, origin, ObjectKey{Kind::virtual_service, metadata.namespace_name, metadata.name}.to_string(),
-                 std::move(message), std::move(fix));
-}
-
-// The indices whose host matches: exact ones, then the longest wildcard first.
-std::vector<size_t> by_specificity(std::string_view fqdn,
-                                   const std::map<std::string, std::vector<size_t>, std::less<>>& exact,
-                                   const std::vector<std::pair<std::string, size_t>>& wild) {
-  std::vector<size_t> found;
-  if (const auto at = exact.find(fqdn); at != exact.end()) found = at->second;
-  std::vector<std::pair<std::string, size_t>> matching;
-  for (const auto& entry : wild)
-    if (host_matches(entry.first, fqdn)) matching.push_back(entry);
-  std::stable_sort(matching.begin(), matching.end(),
-                   [](const auto& a, const auto& b) { return a.first.size() > b.first.size(); });
-  for (const auto& [host, index] : matching)
-    if (std::find(found.begin(), found.end(), index) == found.end()) found.push_back(index);
-  return found;
-}
-
-// "; defined are 'v1', 'v2'", or nothing.
-std::string known_subsets(const config::Service& service) {
-  constexpr size_t kEnough = 200;
-  std::set<std::string_view> names;
-  for (const config::ServicePort& port : service.ports)
-    for (const config::ClusterView& view : port.views)
-      for (const auto& [name, cluster] : view.subsets) names.insert(name);
-  std::string text;
-  for (const std::string_view name : names)
-    if (text.size() < kEnough) text += (text.empty() ? "; defined are " : ", ") + shown(name);
-  return text;
+// Older ones first; those of files, which have no age, by namespace and name.
+bool is_older(const Metadata& a, const Metadata& b) {
+  return std::tie(a.created, a.namespace_name, a.name) < std::tie(b.created, b.namespace_name, b.name);
 }
 
 // The first trafficPolicy counts, and the first subset of a name.
@@ -74,26 +35,14 @@ void merge(const DestinationRule& rule, config::ServicePolicy& into) {
 
 }  // namespace
 
-// The Services by their names, for what an unknown host was probably meant to be.
-class IstioRules::Suggestions {
- public:
-  explicit Suggestions(const config::Snapshot& snapshot) {
-    for (const auto& service : snapshot.services) services_.emplace(service->name, service.get());
+std::vector<std::string> visible_namespaces(const std::vector<std::string>& export_to, const std::string& own) {
+  std::vector<std::string> names;
+  for (const std::string& name : export_to) {
+    if (name == "*") return {};
+    names.push_back(name == "." ? own : name);
   }
-  // The likely fix: a Service of the same name, if possible of the namespace that stands there.
-  std::string instead_of(std::string_view host) const {
-    const auto [first, last] = services_.equal_range(host.substr(0, host.find('.')));
-    if (first == last) return "create the Service, or correct the host";
-    const std::string dotted = std::string(host) + ".";
-    const auto same_namespace = std::find_if(first, last, [&](const auto& entry) {
-      return dotted.starts_with(entry.second->name + "." + entry.second->namespace_name + ".");
-    });
-    return "write " + shown((same_namespace == last ? first : same_namespace)->second->fqdn);
-  }
-
- private:
-  std::multimap<std::string_view, const config::Service*> services_;
-};
+  return names;
+}
 
 std::string complete_host(std::string_view host, std::string_view namespace_name, std::string_view cluster_domain) {
   std::string complete(host);
@@ -108,123 +57,141 @@ bool host_matches(std::string_view pattern, std::string_view host) {
   return host.size() > pattern.size() - 1 && host.ends_with(pattern.substr(1));
 }
 
-IstioRules::IstioRules(const ObjectStore& store, const ClusterSettings& settings, const config::Snapshot* previous,
-                       std::vector<config::Finding>& findings)
-    : settings_(settings) {
-  add_routes(store, previous, findings);
-  add_policies(store, findings);
-}
-
-void IstioRules::add_routes(const ObjectStore& store, const config::Snapshot* previous,
-                            std::vector<config::Finding>& findings) {
-  store.for_each<VirtualService>([&](const VirtualService& object) {
-    config::VirtualService result;
-    result.namespace_name = object.metadata.namespace_name;
-    result.name = object.metadata.name;
-    result.export_to = visible_namespaces(object.export_to, result.namespace_name);
-    for (const std::string& host : object.hosts)
-      result.hosts.push_back(complete_host(host, result.namespace_name, settings_.cluster_domain));
-    result.rules = object.http;
-    for (config::RouteRule& rule : result.rules)
-      for (config::RouteDestination& destination : rule.destinations)
-        destination.host = complete_host(destination.host, result.namespace_name, settings_.cluster_domain);
-    std::shared_ptr<const config::VirtualService> shared;
-    if (previous) {
-      const auto& before = previous->virtual_services;
-      const auto at = std::lower_bound(before.begin(), before.end(), result, [](const auto& a, const auto& b) {
-        return std::tie(a->namespace_name, a->name) < std::tie(b.namespace_name, b.name);
-      });
-      if (at != before.end() && **at == result) shared = *at;
-    }
-    if (!shared) shared = std::make_shared<const config::VirtualService>(std::move(result));
-    services_.push_back(shared);
-    // One that is for gateways only has no rules here.
-    if (!shared->rules.empty()) routes_.push_back({&object, std::move(shared)});
-  });
-  std::stable_sort(routes_.begin(), routes_.end(), [](const Route& a, const Route& b) {
-    return a.object->metadata.created < b.object->metadata.created;
-  });
-  std::map<std::string, std::vector<size_t>> wild_claims;
-  for (size_t i = 0; i < routes_.size(); ++i) {
-    for (const std::string& host : routes_[i].translated->hosts) {
-      const bool wild = host.starts_with('*');
-      std::vector<size_t>& claims = wild ? wild_claims[host] : routes_by_host_[host];
-      if (!claims.empty() && claims.back() == i) continue;  // named twice by the same object
-      if (wild) wild_routes_.emplace_back(host, i);
-      if (!claims.empty()) {
-        const config::VirtualService& first = *routes_[claims.front()].translated;
-        findings.push_back(about(Code::host_claimed_twice, Kind::virtual_service, routes_[i].object->metadata,
-                                 "the host " + shown(host) + " belongs to VirtualService " + first.namespace_name +
-                                     "/" + first.name +
-                                     " already, which is older or comes first by name: for clients that " +
-                                     "see both, none of these rules applies",
-                                 "put the rules into one VirtualService"));
-      }
-      claims.push_back(i);
-    }
+template <class T>
+void IstioRules::ByHost<T>::add(const T& entry) {
+  for (const std::string& host : entry.hosts()) {
+    std::vector<T>& known = (host.starts_with('*') ? wild_ : exact_)[host];
+    const auto at = std::find_if(known.begin(), known.end(), [&](const T& other) {
+      return !is_older(other.object->metadata, entry.object->metadata);
+    });
+    if (at == known.end() || at->object != entry.object) known.insert(at, entry);  // it may name a host twice
   }
 }
 
-void IstioRules::add_policies(const ObjectStore& store, std::vector<config::Finding>& findings) {
-  store.for_each<DestinationRule>([&](const DestinationRule& object) {
-    policies_.push_back(
-        {&object, complete_host(object.host, object.metadata.namespace_name, settings_.cluster_domain)});
-  });
-  std::stable_sort(policies_.begin(), policies_.end(), [](const Policy& a, const Policy& b) {
-    return a.object->metadata.created < b.object->metadata.created;
-  });
-  // Those that are merged: of one namespace, for one host and the same clients.
-  std::map<std::tuple<std::string, std::string, std::vector<std::string>, std::string>, const DestinationRule*> subsets;
-  for (size_t i = 0; i < policies_.size(); ++i) {
-    const Policy& policy = policies_[i];
-    if (policy.host.starts_with('*'))
-      wild_policies_.emplace_back(policy.host, i);
-    else
-      policies_by_host_[policy.host].push_back(i);
-    if (!policy.object->workload_selector.empty()) continue;
-    const std::string& home = policy.object->metadata.namespace_name;
-    const std::vector<std::string> visible = visible_namespaces(policy.object->export_to, home);
-    for (const config::Subset& subset : policy.object->subsets) {
-      const auto [first, fresh] = subsets.try_emplace({home, policy.host, visible, subset.name}, policy.object);
-      if (!fresh)
-        findings.push_back(about(Code::subset_defined_twice, Kind::destination_rule, policy.object->metadata,
-                                 "the subset " + shown(subset.name) + " of " + shown(policy.host) +
-                                     " is defined by DestinationRule " + first->second->metadata.namespace_name + "/" +
-                                     first->second->metadata.name + " already, which counts"));
+template <class T>
+void IstioRules::ByHost<T>::remove(const T& entry) {
+  for (const std::string& host : entry.hosts()) {
+    Entries& entries = host.starts_with('*') ? wild_ : exact_;
+    const auto known = entries.find(host);
+    if (known == entries.end()) continue;
+    std::erase_if(known->second, [&](const T& other) { return other.object == entry.object; });
+    if (known->second.empty()) entries.erase(known);
+  }
+}
+
+template <class T>
+std::vector<typename IstioRules::ByHost<T>::Match> IstioRules::ByHost<T>::find(std::string_view fqdn) const {
+  std::vector<const typename Entries::value_type*> hosts;
+  for (const auto& pattern : wild_)
+    if (host_matches(pattern.first, fqdn)) hosts.push_back(&pattern);
+  std::sort(hosts.begin(), hosts.end(), [](const auto* a, const auto* b) { return a->first.size() > b->first.size(); });
+  if (const auto at = exact_.find(fqdn); at != exact_.end()) hosts.insert(hosts.begin(), &*at);
+  std::vector<Match> found;
+  for (const auto* host : hosts) {
+    for (const T& entry : host->second) {
+      const bool known = std::any_of(found.begin(), found.end(),
+                                     [&](const Match& match) { return match.entry->object == entry.object; });
+      if (!known) found.push_back({host->first, &entry});
     }
   }
+  return found;
+}
+
+void IstioRules::rebuild(const ObjectStore& store) {
+  const auto before = std::exchange(routes_, {});
+  policies_.clear();
+  routes_by_host_ = {};
+  policies_by_host_ = {};
+  store.for_each_shared<VirtualService>([&](const std::shared_ptr<const VirtualService>& object) {
+    const auto known = before.find(name_of(object->metadata));
+    const bool same = known != before.end() && known->second.object == object;
+    Route route = same ? known->second : translate(object);
+    if (known != before.end() && *known->second.translated == *route.translated)
+      route.translated = known->second.translated;
+    if (route.translated->rules.empty()) return;  // for gateways only
+    routes_by_host_.add(route);
+    routes_.emplace(name_of(object->metadata), std::move(route));
+  });
+  store.for_each_shared<DestinationRule>([&](const std::shared_ptr<const DestinationRule>& object) {
+    Policy policy = translate(object);
+    policies_by_host_.add(policy);
+    policies_.emplace(name_of(object->metadata), std::move(policy));
+  });
+}
+
+std::vector<std::string> IstioRules::apply(const Change& change) {
+  std::vector<std::string> hosts;
+  const Name name{change.key.namespace_name, change.key.name};
+  const auto replace = [&](auto& entries, auto& by_host, const auto& next) {
+    if (const auto known = entries.find(name); known != entries.end()) {
+      hosts = known->second.hosts();
+      by_host.remove(known->second);
+      entries.erase(known);
+    }
+    if (!next) return;
+    hosts.insert(hosts.end(), next->hosts().begin(), next->hosts().end());
+    by_host.add(*next);
+    entries.emplace(name, *next);
+  };
+  if (change.key.kind == Kind::virtual_service) {
+    std::optional<Route> next;
+    if (change.after) next = translate(shared_as<VirtualService>(change.after));
+    if (next && next->translated->rules.empty()) next.reset();  // for gateways only
+    replace(routes_, routes_by_host_, next);
+  } else {
+    std::optional<Policy> next;
+    if (change.after) next = translate(shared_as<DestinationRule>(change.after));
+    replace(policies_, policies_by_host_, next);
+  }
+  return hosts;
+}
+
+IstioRules::Route IstioRules::translate(const std::shared_ptr<const VirtualService>& object) const {
+  config::VirtualService result;
+  result.namespace_name = object->metadata.namespace_name;
+  result.name = object->metadata.name;
+  result.export_to = visible_namespaces(object->export_to, result.namespace_name);
+  for (const std::string& host : object->hosts)
+    result.hosts.push_back(complete_host(host, result.namespace_name, cluster_domain_));
+  result.rules = object->http;
+  for (config::RouteRule& rule : result.rules)
+    for (config::RouteDestination& destination : rule.destinations)
+      destination.host = complete_host(destination.host, result.namespace_name, cluster_domain_);
+  return {object, std::make_shared<const config::VirtualService>(std::move(result))};
+}
+
+IstioRules::Policy IstioRules::translate(const std::shared_ptr<const DestinationRule>& object) const {
+  return {object, {complete_host(object->host, object->metadata.namespace_name, cluster_domain_)}};
 }
 
 std::vector<std::shared_ptr<const config::VirtualService>> IstioRules::routes_of(std::string_view fqdn) const {
   std::vector<std::shared_ptr<const config::VirtualService>> result;
-  for (const size_t index : by_specificity(fqdn, routes_by_host_, wild_routes_))
-    result.push_back(routes_[index].translated);
+  for (const auto& match : routes_by_host_.find(fqdn)) result.push_back(match.entry->translated);
   return result;
 }
 
 std::vector<config::ServicePolicy> IstioRules::policies_of(std::string_view fqdn,
                                                            std::string_view service_namespace) const {
-  const std::vector<size_t> matching = by_specificity(fqdn, policies_by_host_, wild_policies_);
+  const auto matching = policies_by_host_.find(fqdn);
   std::vector<config::ServicePolicy> result;
   // Of one namespace: host by host, the most specific first, as long as there are clients that see none of the others;
   // of each host those with a selector, and then the rest, merged if the same clients see them.
   const auto add = [&](std::string_view home, config::PolicyScope scope) {
-    const std::string* host = nullptr;
+    std::string_view host;
     bool for_all = false;
     std::vector<config::ServicePolicy> merged;  // of `host`
     const auto next_host = [&] {
       std::move(merged.begin(), merged.end(), std::back_inserter(result));
       merged.clear();
     };
-    for (const size_t index : matching) {
-      const Policy& policy = policies_[index];
-      const DestinationRule& rule = *policy.object;
+    for (const auto& match : matching) {
+      const DestinationRule& rule = *match.entry->object;
       if (rule.metadata.namespace_name != home) continue;
-      if (host && *host != policy.host) {
+      if (!host.empty() && host != match.host) {
         if (for_all) break;
         next_host();
       }
-      host = &policy.host;
+      host = match.host;
       scope.visible_to = visible_namespaces(rule.export_to, rule.metadata.namespace_name);
       scope.workload = rule.workload_selector;
       if (!rule.workload_selector.empty()) {
@@ -239,53 +206,12 @@ std::vector<config::ServicePolicy> IstioRules::policies_of(std::string_view fqdn
     next_host();
   };
   std::set<std::string_view> homes;
-  for (const size_t index : matching) homes.insert(policies_[index].object->metadata.namespace_name);
+  for (const auto& match : matching) homes.insert(match.entry->object->metadata.namespace_name);
   for (const std::string_view home : homes)
     if (home != kRootNamespace) add(home, {std::string(home), {}, {}});
   if (homes.contains(service_namespace)) add(service_namespace, {});
   if (homes.contains(kRootNamespace) && service_namespace != kRootNamespace) add(kRootNamespace, {});
   return result;
-}
-
-void IstioRules::check(const config::Snapshot& snapshot, std::vector<config::Finding>& findings) const {
-  const Suggestions suggestions(snapshot);
-  for (const Route& route : routes_) {
-    for (const std::string& host : route.translated->hosts) {
-      if (host.starts_with('*') || snapshot.by_host.contains(host)) continue;
-      findings.push_back(about(Code::unknown_host, Kind::virtual_service, route.object->metadata,
-                               "its host " + shown(host) + " is no Service: no call is dialled to it",
-                               suggestions.instead_of(host)));
-    }
-    check_route(snapshot, suggestions, *route.object, findings);
-  }
-  for (const Policy& policy : policies_) {
-    if (policy.host.starts_with('*') || snapshot.by_host.contains(policy.host)) continue;
-    findings.push_back(about(Code::unknown_host, Kind::destination_rule, policy.object->metadata,
-                             "its host " + shown(policy.host) + " is no Service: it applies to nothing",
-                             suggestions.instead_of(policy.host)));
-  }
-}
-
-void IstioRules::check_route(const config::Snapshot& snapshot, const Suggestions& suggestions,
-                             const VirtualService& object, std::vector<config::Finding>& findings) const {
-  std::set<std::pair<std::string, std::string>> seen;
-  for (const DestinationPlace& place : object.places) {
-    const std::string host = complete_host(place.host, object.metadata.namespace_name, settings_.cluster_domain);
-    const auto service = snapshot.by_host.find(host);
-    const bool known = service != snapshot.by_host.end();
-    if (!seen.emplace(host, known ? place.subset : std::string()).second) continue;
-    if (!known) {
-      findings.push_back(about_route(Code::unknown_host, object.metadata, place.host_line,
-                                     "it routes to " + shown(host) + ", which is no Service: these calls fail (NC)",
-                                     suggestions.instead_of(host)));
-    } else if (!place.subset.empty() && !service->second->has_subset(place.subset)) {
-      findings.push_back(
-          about_route(Code::unknown_subset, object.metadata, place.subset_line,
-                      "it routes to the subset " + shown(place.subset) + " of " + shown(host) +
-                          ", which no DestinationRule defines: these calls fail (NC)",
-                      "define the subset in a DestinationRule for the host" + known_subsets(*service->second)));
-    }
-  }
 }
 
 }  // namespace weir::kubernetes

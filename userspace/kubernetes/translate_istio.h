@@ -1,5 +1,5 @@
 // IstioRules: which VirtualServices and DestinationRules govern which Service, completed and in the order in which
-// they win. Built once for a translation; refers to the store. Included by the translation's sources only.
+// they win. Kept from one translation to the next. Included by the translation's sources only.
 #pragma once
 
 #include <map>
@@ -18,42 +18,73 @@ std::string complete_host(std::string_view host, std::string_view namespace_name
 // `pattern` is a complete name, "*.rest", or "*".
 bool host_matches(std::string_view pattern, std::string_view host);
 
+// exportTo: "." is the object's own namespace, "*" is all, which is also what nothing means.
+std::vector<std::string> visible_namespaces(const std::vector<std::string>& export_to, const std::string& own);
+
 class IstioRules {
  public:
-  // What equals an object of `previous` (which may be null) is shared with it.
-  IstioRules(const ObjectStore& store, const ClusterSettings& settings, const config::Snapshot* previous,
-             std::vector<config::Finding>& findings);
+  explicit IstioRules(std::string cluster_domain) : cluster_domain_(std::move(cluster_domain)) {}
+
+  // Forgets all and takes those of the store. A VirtualService that is the same as before keeps its translation.
+  void rebuild(const ObjectStore& store);
+  // A VirtualService or DestinationRule has come, changed or gone. Returns the hosts that it concerns, patterns
+  // among them.
+  std::vector<std::string> apply(const Change& change);
 
   // Of the VirtualServices that name the host, the winning one first: the most specific, then the oldest.
   std::vector<std::shared_ptr<const config::VirtualService>> routes_of(std::string_view fqdn) const;
   // The policies for clients of a Service, in the order in which they are looked up.
   std::vector<config::ServicePolicy> policies_of(std::string_view fqdn, std::string_view namespace_name) const;
-  const std::vector<std::shared_ptr<const config::VirtualService>>& virtual_services() const { return services_; }
 
-  // Findings that need all Services: hosts that are none, subsets that nobody defines.
+  // translate_istio_findings.cpp: hosts that are no Service, subsets that nobody defines, objects that contradict each
+  // other.
   void check(const config::Snapshot& snapshot, std::vector<config::Finding>& findings) const;
 
  private:
   struct Route {
-    const VirtualService* object;
+    std::shared_ptr<const VirtualService> object;
     std::shared_ptr<const config::VirtualService> translated;
+    const std::vector<std::string>& hosts() const { return translated->hosts; }
   };
   struct Policy {
-    const DestinationRule* object;
-    std::string host;  // complete
+    std::shared_ptr<const DestinationRule> object;
+    std::vector<std::string> host;  // one, complete
+    const std::vector<std::string>& hosts() const { return host; }
   };
-  void add_routes(const ObjectStore& store, const config::Snapshot* previous, std::vector<config::Finding>& findings);
-  void add_policies(const ObjectStore& store, std::vector<config::Finding>& findings);
+  // Objects by the hosts that they name, complete names or patterns; those of one host from the oldest on.
+  template <class T>
+  class ByHost {
+   public:
+    void add(const T& entry);
+    void remove(const T& entry);
+    // Those whose host matches: exact ones, then the longest wildcard first; none twice. `host`: what matched.
+    struct Match {
+      std::string_view host;
+      const T* entry;
+    };
+    std::vector<Match> find(std::string_view fqdn) const;
+    using Entries = std::map<std::string, std::vector<T>, std::less<>>;
+    const Entries& exact() const { return exact_; }
+    const Entries& wild() const { return wild_; }
+
+   private:
+    Entries exact_, wild_;  // "*.foo.com" and "*"
+  };
+  using Name = std::pair<std::string, std::string>;  // namespace, name
+
+  Route translate(const std::shared_ptr<const VirtualService>& object) const;
+  Policy translate(const std::shared_ptr<const DestinationRule>& object) const;
   class Suggestions;
+  void check_claims(const ByHost<Route>::Entries& entries, std::vector<config::Finding>& findings) const;
+  void check_subsets(std::vector<config::Finding>& findings) const;
   void check_route(const config::Snapshot& snapshot, const Suggestions& suggestions, const VirtualService& object,
                    std::vector<config::Finding>& findings) const;
 
-  ClusterSettings settings_;
-  std::vector<Route> routes_;  // the oldest first
-  std::vector<Policy> policies_;
-  std::map<std::string, std::vector<size_t>, std::less<>> routes_by_host_, policies_by_host_;  // exact hosts
-  std::vector<std::pair<std::string, size_t>> wild_routes_, wild_policies_;                    // "*.foo.com"
-  std::vector<std::shared_ptr<const config::VirtualService>> services_;                        // by namespace, name
+  std::string cluster_domain_;
+  std::map<Name, Route> routes_;
+  std::map<Name, Policy> policies_;
+  ByHost<Route> routes_by_host_;
+  ByHost<Policy> policies_by_host_;
 };
 
 }  // namespace weir::kubernetes

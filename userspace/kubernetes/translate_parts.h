@@ -15,7 +15,8 @@
 
 namespace weir::kubernetes {
 
-using Slices = std::vector<const EndpointSlice*>;
+// "greeter.default.svc.cluster.local"
+std::string fqdn_of(const Service& service, const ClusterSettings& settings);
 
 bool same_port(const ServicePort& port, const SlicePort& candidate);
 bool any_hints(const Slices& slices);
@@ -28,6 +29,7 @@ std::vector<config::Endpoint> choose_endpoints(const Service& service, const Ser
 
 // The labels of the pod behind an endpoint of the service; null if that pod is not known.
 using LabelsOf = std::function<const Labels*(const config::Endpoint& endpoint)>;
+LabelsOf labels_in(const ObjectStore& store, const Service& service, const config::Directory& directory);
 
 // A service with new clusters; what equals `previous` (which may be null) is shared with it.
 std::shared_ptr<const config::Service> translate_service(const Service& service, const Slices& slices,

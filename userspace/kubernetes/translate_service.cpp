@@ -64,7 +64,7 @@ void report_port(const Service& service, const ServicePort& port, const config::
                              "declare it: appProtocol: grpc, or a port name such as grpc-api"));
   }
   std::string names;
-  for (const EndpointSlice* slice : slices) {
+  for (const auto& slice : slices) {
     for (const SlicePort& candidate : slice->ports) {
       if (same_port(port, candidate)) return;
       if (names.size() < 100) names += (names.empty() ? "" : ", ") + shown(candidate.name);
@@ -92,22 +92,22 @@ config::LoadBalancing load_balancing(const Service& service, std::vector<config:
   return config::LoadBalancing::least_request;
 }
 
-// The clusters of one service, each of them the previous version's if it is equal.
+// The clusters of one service: equal ones are one object, the previous version's if it has an equal one.
 class Clusters {
  public:
   explicit Clusters(const config::Service* previous) {
     if (!previous) return;
     for (const config::ServicePort& port : previous->ports)
-      port.for_each_cluster([this](const auto& cluster) { before_.push_back(cluster); });
+      port.for_each_cluster([this](const auto& cluster) { known_.push_back(cluster); });
   }
-  std::shared_ptr<const config::Cluster> shared(config::Cluster cluster) const {
-    for (const auto& known : before_)
+  std::shared_ptr<const config::Cluster> shared(config::Cluster cluster) {
+    for (const auto& known : known_)
       if (*known == cluster) return known;
-    return std::make_shared<const config::Cluster>(std::move(cluster));
+    return known_.emplace_back(std::make_shared<const config::Cluster>(std::move(cluster)));
   }
 
  private:
-  std::vector<std::shared_ptr<const config::Cluster>> before_;
+  std::vector<std::shared_ptr<const config::Cluster>> known_;
 };
 
 config::Cluster with_policy(config::Cluster cluster, const config::TrafficPolicy& policy) {
@@ -127,7 +127,7 @@ void name(config::Cluster& cluster) {
 }
 
 config::ClusterView make_view(const config::ServicePolicy& policy, const config::Cluster& plain,
-                              const LabelsOf& labels_of, const Clusters& clusters) {
+                              const LabelsOf& labels_of, Clusters& clusters) {
   const config::TrafficPolicy whole = policy.policy.of_port(plain.port);
   config::ClusterView view{policy.scope, clusters.shared(with_policy(plain, whole)), {}};
   for (const config::Subset& subset : policy.subsets) {
@@ -145,6 +145,21 @@ config::ClusterView make_view(const config::ServicePolicy& policy, const config:
 
 }  // namespace
 
+std::string fqdn_of(const Service& service, const ClusterSettings& settings) {
+  return service.metadata.name + "." + service.metadata.namespace_name + ".svc." + settings.cluster_domain;
+}
+
+LabelsOf labels_in(const ObjectStore& store, const Service& service, const config::Directory& directory) {
+  return [&](const Endpoint& endpoint) -> const Labels* {
+    if (!endpoint.pod.empty()) {
+      const auto pod = store.find({Kind::pod, service.metadata.namespace_name, endpoint.pod});
+      if (pod) return &metadata_of(*pod).labels;
+    }
+    const auto at = directory.pod_by_ip.find(endpoint.address.ip);
+    return at == directory.pod_by_ip.end() ? nullptr : &at->second->labels;
+  };
+}
+
 std::shared_ptr<const config::Service> translate_service(const Service& service, const Slices& slices,
                                                          const ClusterSettings& settings, const IstioRules& rules,
                                                          const LabelsOf& labels_of,
@@ -153,7 +168,7 @@ std::shared_ptr<const config::Service> translate_service(const Service& service,
   config::Service result;
   result.namespace_name = service.metadata.namespace_name;
   result.name = service.metadata.name;
-  result.fqdn = result.name + "." + result.namespace_name + ".svc." + settings.cluster_domain;
+  result.fqdn = fqdn_of(service, settings);
   if (service.type != ServiceType::external_name) result.vips = service.cluster_ips;
   result.labels = service.metadata.labels;
   result.annotations = service.metadata.annotations;
@@ -161,7 +176,7 @@ std::shared_ptr<const config::Service> translate_service(const Service& service,
   result.virtual_services = rules.routes_of(result.fqdn);
   const std::vector<config::ServicePolicy> policies = rules.policies_of(result.fqdn, result.namespace_name);
   const config::LoadBalancing balancing = load_balancing(service, findings);
-  const Clusters clusters(previous.get());
+  Clusters clusters(previous.get());
   for (const ServicePort& port : service.ports) {
     config::ProtocolChoice choice = config::choose_protocol({port.protocol, port.app_protocol, port.name, port.port});
     config::ServicePort& entry = result.ports.emplace_back();

@@ -77,10 +77,8 @@ void Exchange::on_request(http::Headers& headers, bool end_stream) {
   if (const auto timeout = request_.find("grpc-timeout"))
     if (const auto parsed = grpc::parse_timeout(*timeout)) timeout_ = std::min(*parsed, kLongestTimeout);
   account();
-  const config::Snapshot& snapshot = snapshot_->snapshot();
-  const auto found = snapshot.by_vip.find(downstream_->dialled().address);
-  if (found != snapshot.by_vip.end()) {
-    service_ = found->second.get();
+  if (const auto* found = snapshot_->snapshot().service_at(downstream_->dialled().address)) {
+    service_ = found->get();
     port_ = service_->find_port(downstream_->dialled().address.port);
   }
   if (!admitted_) return reply(local_reply(Flag::OM, "overload", "weir: the pod has too many RPCs under way"));

@@ -37,9 +37,8 @@ ClusterPool& Source::pool(const std::shared_ptr<const config::Cluster>& cluster)
 void Source::snapshot_changed(const config::Snapshot& snapshot) {
   for (auto& [name, pool] : pools_) {
     const config::Cluster& known = *pool->cluster();
-    const auto service = snapshot.by_host.find(known.host);
-    const config::ServicePort* port =
-        service != snapshot.by_host.end() ? service->second->find_port(known.port) : nullptr;
+    const auto* service = snapshot.service_named(known.host);
+    const config::ServicePort* port = service ? (*service)->find_port(known.port) : nullptr;
     const auto* cluster = port ? port->cluster_for(known.subset, pod().namespace_name, pod().labels) : nullptr;
     if (cluster && *cluster)
       pool->update(*cluster);

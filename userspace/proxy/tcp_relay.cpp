@@ -32,8 +32,8 @@ TcpRelay::~TcpRelay() { --worker().stats().tcp_relays; }
 
 void TcpRelay::start() {
   const config::Snapshot& snapshot = worker().snapshot();
-  if (const auto found = snapshot.by_vip.find(dialled_.address); found != snapshot.by_vip.end()) {
-    service_ = found->second;
+  if (const auto* found = snapshot.service_at(dialled_.address)) {
+    service_ = *found;
     worker().recorder().opened(source().pod(), *service_);
     const config::ServicePort* port = service_->find_port(dialled_.address.port);
     const config::Pod& pod = source().pod();

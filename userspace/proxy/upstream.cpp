@@ -11,7 +11,8 @@ namespace weir::proxy {
 namespace {
 
 int seconds(base::Duration duration) {  // as setsockopt() takes them
-  return static_cast<int>(std::min<int64_t>(std::chrono::duration_cast<std::chrono::seconds>(duration).count(), INT16_MAX));
+  return static_cast<int>(
+      std::min<int64_t>(std::chrono::duration_cast<std::chrono::seconds>(duration).count(), INT16_MAX));
 }
 
 }  // namespace

@@ -32,9 +32,9 @@ Route route(const config::Snapshot& snapshot, const config::Service& service, co
     subset = result.destination->subset;
     const config::Service* other = &service;
     if (result.destination->host != service.fqdn) {
-      const auto found = snapshot.by_host.find(result.destination->host);
-      if (found == snapshot.by_host.end()) return result;
-      other = found->second.get();
+      const auto* found = snapshot.service_named(result.destination->host);
+      if (!found) return result;
+      other = found->get();
     }
     target = port_of(*other, *result.destination, request.port);
     if (!target) return result;

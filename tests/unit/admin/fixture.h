@@ -63,9 +63,9 @@ inline std::shared_ptr<config::Snapshot> small_snapshot() {
   snapshot->revision = 7;
   snapshot->services = {service, other};
   snapshot->pods = {pod};
-  snapshot->findings = {
+  snapshot->findings = std::make_shared<const std::vector<config::Finding>>(std::vector<config::Finding>{
       {"WEIR0101", config::Severity::warning, "a.yaml", 3, "Service default/greeter", "is odd", "fix"},
-      {"WEIR0102", config::Severity::info, "", 0, "Service default/other-greeter", "hm", ""}};
+      {"WEIR0102", config::Severity::info, "", 0, "Service default/other-greeter", "hm", ""}});
   return snapshot;
 }
 

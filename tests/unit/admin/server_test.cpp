@@ -106,7 +106,8 @@ TEST_F(ServerTest, DumpsTheConfiguration) {
 
 TEST_F(ServerTest, NamesThatAreNotUtf8DoNotBreakTheDump) {
   auto broken = std::make_shared<config::Snapshot>(*snapshot_);
-  broken->findings = {{"WEIR0101", config::Severity::error, "\xff.yaml", 1, "\xc3", "bad", ""}};
+  broken->findings = std::make_shared<const std::vector<config::Finding>>(
+      1, config::Finding{"WEIR0101", config::Severity::error, "\xff.yaml", 1, "\xc3", "bad", ""});
   snapshot_ = broken;
   start();
   auto dump = client().Get("/config_dump");

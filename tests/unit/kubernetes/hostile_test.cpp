@@ -93,7 +93,7 @@ TEST(Hostile, DamagedManifestsHarmNothingElse) {
     world.set(i % 3 == 0 ? "x.json" : "0.yaml", text);
     world.build();
     ASSERT_NE(world.service("bystander"), nullptr) << text;
-    for (const config::Finding& finding : world.snapshot->findings) {
+    for (const config::Finding& finding : *world.snapshot->findings) {
       ASSERT_FALSE(finding.code.empty());
       ASSERT_FALSE(finding.file.empty()) << finding.message;
       ASSERT_LT(finding.message.size(), 1000u);

@@ -63,7 +63,7 @@ class Directory : public testing::Test {
   }
   // 0: there is none
   int port(const std::string& name) const {
-    const Object* object = store_.find({Kind::service, "default", name});
+    const auto object = store_.find({Kind::service, "default", name});
     return object ? std::get<Service>(*object).ports[0].port : 0;
   }
   bool becomes(const std::string& name, int expected) {

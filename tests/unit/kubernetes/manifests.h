@@ -45,13 +45,13 @@ inline void PrintTo(const SourceContents& contents, std::ostream* out) {
 class World {
  public:
   explicit World(std::vector<std::string> manifests = {}, ClusterSettings settings = {})
-      : settings_(std::move(settings)) {
+      : translator_(std::move(settings)) {
     for (size_t i = 0; i < manifests.size(); ++i) set(std::to_string(i) + ".yaml", manifests[i]);
   }
 
   bool set(const std::string& file, const std::string& text) { return store.replace(file, read_manifest(text, file)); }
   std::shared_ptr<const config::Snapshot> build() {
-    snapshot = Translator(settings_).build(store, snapshot.get());
+    snapshot = translator_.build(store, snapshot.get());
     return snapshot;
   }
   const config::Service* service(const std::string& name) const {
@@ -72,7 +72,7 @@ class World {
   }
   std::vector<config::Finding> findings(const std::string& code) const {
     std::vector<config::Finding> result;
-    for (const config::Finding& finding : snapshot->findings) {
+    for (const config::Finding& finding : *snapshot->findings) {
       if (finding.code == code) result.push_back(finding);
     }
     return result;
@@ -82,7 +82,7 @@ class World {
   std::shared_ptr<const config::Snapshot> snapshot;
 
  private:
-  ClusterSettings settings_;
+  Translator translator_;
 };
 
 }  // namespace weir::kubernetes

@@ -22,7 +22,7 @@ class Store : public testing::Test {
   }
   // 0: there is none
   int port(const std::string& name) {
-    const Object* object = store.find({Kind::service, "default", name});
+    const auto object = store.find({Kind::service, "default", name});
     return object ? std::get<Service>(*object).ports[0].port : 0;
   }
   ObjectStore store;

@@ -165,8 +165,9 @@ std::string names(const World& world) {
   return text;
 }
 std::string holder(const World& world, const char* ip) {
-  auto found = world.snapshot->pod_by_ip.find(*base::IpAddress::parse(ip));
-  return found == world.snapshot->pod_by_ip.end() ? "nobody" : found->second->name;
+  const auto& pods = world.snapshot->directory->pod_by_ip;
+  const auto found = pods.find(*base::IpAddress::parse(ip));
+  return found == pods.end() ? "nobody" : found->second->name;
 }
 
 TEST(Pods, OfThisNodeOnlyButAddressesOfAll) {
@@ -192,8 +193,8 @@ TEST(Pods, OfThisNodeOnlyButAddressesOfAll) {
   EXPECT_EQ(holder(world, "192.168.0.1"), "nobody") << "host network";
   EXPECT_EQ(holder(world, "10.0.0.5"), "nobody") << "finished";
   EXPECT_EQ(holder(world, "10.0.0.6"), "nobody");
-  auto before = world.snapshot->pod_by_ip;
-  EXPECT_EQ(world.build()->pod_by_ip, before) << "pods of other nodes are shared too";
+  auto before = world.snapshot->directory->pod_by_ip;
+  EXPECT_EQ(world.build()->directory->pod_by_ip, before) << "pods of other nodes are shared too";
 }
 
 TEST(Pods, AllOfThemWithoutANodeName) {

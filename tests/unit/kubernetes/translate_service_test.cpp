@@ -201,10 +201,10 @@ spec:
   port(4, Protocol::not_tcp, Mode::none, Mode::none);
   port(5, Protocol::tcp, Mode::none, Mode::none);  // port 53 is well known
   EXPECT_EQ(s->ports[0].mode_reason, "port name grpc-api");
-  EXPECT_EQ(world.snapshot->by_vip.size(), 10u) << "five TCP ports of two addresses";
-  auto found = world.snapshot->by_vip.find({*base::IpAddress::parse("fd00::1"), 53});
-  ASSERT_NE(found, world.snapshot->by_vip.end());
-  EXPECT_EQ(found->second->find_port(53)->name, "dns-tcp");
+  EXPECT_EQ(world.snapshot->directory->by_vip.size(), 10u) << "five TCP ports of two addresses";
+  const auto* found = world.snapshot->service_at({*base::IpAddress::parse("fd00::1"), 53});
+  ASSERT_NE(found, nullptr);
+  EXPECT_EQ((*found)->find_port(53)->name, "dns-tcp");
 }
 
 TEST(Services, DivertUndeclaredPortsOnlyWhenAsked) {
@@ -229,7 +229,7 @@ TEST(Services, WithoutAddressAreKnownButNotDivertible) {
     ASSERT_NE(world.service("s"), nullptr) << more;
     bool external = std::string_view(more).starts_with("type");
     EXPECT_EQ(world.service("s")->vips.size(), 0u) << more;
-    EXPECT_TRUE(world.snapshot->by_vip.empty()) << more;
+    EXPECT_TRUE(world.snapshot->directory->by_vip.empty()) << more;
     EXPECT_EQ(world.findings("WEIR0302").size(), std::string_view(more) == "clusterIP: ''" ? 1u : 0u)
         << more << external;
   }
@@ -242,7 +242,7 @@ TEST(Services, OneAddressBelongsToOneService) {
        "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {clusterIP: 10.96.0.1, ports: [{name: grpc, port: "
        "80}]}\n"});
   world.build();
-  EXPECT_EQ(world.snapshot->by_vip.at({*base::IpAddress::parse("10.96.0.1"), 80})->name, "a");
+  EXPECT_EQ((*world.snapshot->service_at({*base::IpAddress::parse("10.96.0.1"), 80}))->name, "a");
   ASSERT_EQ(world.findings("WEIR0303").size(), 1u);
   EXPECT_EQ(world.findings("WEIR0303")[0].object, "Service default/b");
 }
@@ -336,8 +336,8 @@ TEST(Sharing, KeepsWhatDidNotChange) {
   EXPECT_EQ(first->revision + 1, second->revision);
   EXPECT_EQ(first->services, second->services);
   EXPECT_EQ(first->pods, second->pods);
-  EXPECT_EQ(first->by_vip, second->by_vip);
-  EXPECT_EQ(first->pod_by_ip, second->pod_by_ip);
+  EXPECT_EQ(first->directory->by_vip, second->directory->by_vip);
+  EXPECT_EQ(first->directory->pod_by_ip, second->directory->pod_by_ip);
 
   world.set("1.yaml", slice("[{addresses: [10.0.0.1]}, {addresses: [10.0.0.2]}]", "s-1"));
   auto third = world.build();
@@ -356,7 +356,7 @@ TEST(Sharing, KeepsWhatDidNotChange) {
 TEST(Findings, AreSorted) {
   World world({service("trafficDistribution: PreferClose"), "a: [\n", service("clusterIP: ''")});
   world.build();
-  const auto& findings = world.snapshot->findings;
+  const auto& findings = *world.snapshot->findings;
   ASSERT_GE(findings.size(), 3u);
   for (size_t i = 1; i < findings.size(); ++i) EXPECT_LE(findings[i - 1].file, findings[i].file);
 }

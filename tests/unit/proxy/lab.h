@@ -119,8 +119,10 @@ class Lab : public ::testing::Test {
         {"grpc", vip.port, config::Protocol::grpc, config::Mode::l7, "port name grpc", std::move(shared), views});
     service->virtual_services = virtual_services;
     made->services.push_back(service);
-    made->by_host[service->fqdn] = service;
-    made->by_vip[vip] = service;
+    auto directory = std::make_shared<config::Directory>();
+    directory->by_host[service->fqdn] = 0;
+    directory->by_vip[vip] = 0;
+    made->directory = std::move(directory);
     return made;
   }
   void apply() { worker_->set_snapshot(snapshot()).wait(); }
