@@ -78,7 +78,7 @@ base::Result<void> Node::prepare(std::span<const std::unique_ptr<telemetry::Reco
   directory_ = std::make_unique<kubernetes::ManifestDirectory>(options_.manifests, &store_);
   if (auto loaded = directory_->load(started_); !loaded) return loaded.error();
   translator_ = std::make_unique<kubernetes::Translator>(options_.cluster);
-  snapshot_ = translator_->build(store_, nullptr);
+  snapshot_ = build_snapshot();
   configured_ = base::MonotonicClock::now();
   log_new_findings(*snapshot_, nullptr);
 
@@ -198,8 +198,15 @@ void Node::run() {
   }
 }
 
+std::shared_ptr<const config::Snapshot> Node::build_snapshot() {
+  const base::Instant started = base::MonotonicClock::now();
+  auto built = translator_->build(store_, snapshot_.get());
+  build_time_ = base::MonotonicClock::now() - started;
+  return built;
+}
+
 void Node::configure(base::Instant now) {
-  auto next = translator_->build(store_, snapshot_.get());
+  auto next = build_snapshot();
   log_new_findings(*next, snapshot_.get());
   service_rows_->remove_unwanted(*next);
   std::vector<std::future<void>> applied;
@@ -290,6 +297,7 @@ void Node::publish() {
   auto status = std::make_shared<NodeStatus>();
   status->snapshot = snapshot_;
   status->configured = configured_;
+  status->build_time = build_time_;
   status->pods = enrolment_->status();
   status->draining = draining_;
   const std::lock_guard lock(status_mutex_);
