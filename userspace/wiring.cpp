@@ -186,6 +186,8 @@ void add_agent_metrics(telemetry::Metrics& metrics, control::Node& node) {
               MetricKind::gauge, [&node] { return node.redirect().on ? 1.0 : 0.0; });
   metrics.add("weir_config_age_seconds", "Time since the configuration in use was built.", MetricKind::gauge,
               [&node] { return seconds_since(node.status()->configured); });
+  metrics.add("weir_config_build_seconds", "How long the last complete build took from the objects read.",
+              MetricKind::gauge, [&node] { return std::chrono::duration<double>(node.status()->build_time).count(); });
   metrics.add("weir_config_revision", "Revision of the configuration in use.", MetricKind::gauge,
               [&node] { return static_cast<double>(node.status()->snapshot->revision); });
   metrics.add("weir_config_findings", "Findings about the configuration in use.", MetricKind::gauge,

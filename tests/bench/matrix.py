@@ -65,6 +65,50 @@ def growth_shape(endpoints: int) -> str:
 
 
 @dataclass(frozen=True)
+class Configuration:
+    """What weir is configured with besides the Service that is called, which has CALLED_ENDPOINTS."""
+
+    others: int  # Services that nobody calls
+    governed: bool  # ... each by a VirtualService
+    endpoints: int = 0  # ... which they have together
+    rules: int = 0  # of the called Service's VirtualService: all but the last are MISSES; 0: it has none
+
+
+CONFIGURED_SHAPE = "1x100"
+CALLED_ENDPOINTS = 10
+
+RULES = {
+    "no VirtualService": Configuration(others=1, governed=False),
+    "another Service's": Configuration(others=1, governed=True),
+    "ten rules": Configuration(others=1, governed=False, rules=10),
+}
+SIZES = {
+    "10 of each": Configuration(others=9, governed=True, rules=1),
+    "10000 of each": Configuration(others=9_999, governed=True, endpoints=9_990, rules=1),
+}
+# What rules may cost is less than what one window differs from the next by: many rounds of short windows.
+RULES_ROUNDS = 8  # in each of the bench's
+RULES_TIMING = {"warm_up": 0.1, "window": 0.5}
+
+# Header matches that no call meets; five of the nine are about fields that every call has.
+MISSES = (
+    ("content-type", "exact", "application/json"),
+    ("user-agent", "prefix", "grpc-go/"),
+    ("content-type", "regex", "application/grpc-web([+][a-z]+)?"),
+    ("x-cohort", "exact", "canary"),
+    ("x-tenant", "prefix", "eu-"),
+    ("user-agent", "regex", "grpc-(java|python)[-/].*"),
+    ("te", "exact", "gzip"),
+    ("x-version", "prefix", "v2."),
+    ("x-request-id", "regex", "[0-9a-f-]{36}"),
+)
+
+
+def configured_shape(name: str) -> str:
+    return f"{CONFIGURED_SHAPE}, {name}"
+
+
+@dataclass(frozen=True)
 class Goal:
     """`metric` of `proxy` as a part of the same metric of `beside` in the same round, at most `limit`."""
 
@@ -84,5 +128,24 @@ GOALS = (
     + [Goal("weir", shape, "tiny", "p99", 1.0) for shape in OPEN_SHAPES]
     + [Goal("weir", "10x4", "64 KB", "cpu", 2.0, beside="haproxy-tcp")]
 )
-GROWTH_LIMIT = 1.10  # CPU per RPC with the most endpoints, as a part of that with the fewest
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """weir's CPU per RPC in `shape` beside that in `baseline` in the same round, tiny calls: at most `limit` times as
+    much, or (`over`) so many microseconds more."""
+
+    shape: str
+    baseline: str
+    limit: float
+    over: bool = False
+
+
+_NO_RULES = configured_shape("no VirtualService")
+COMPARISONS = (
+    Comparison(growth_shape(GROWTH[-1]), growth_shape(GROWTH[0]), 1.10),
+    Comparison(configured_shape("another Service's"), _NO_RULES, 1.02),
+    Comparison(configured_shape("ten rules"), _NO_RULES, 0.5, over=True),
+    Comparison(configured_shape("10000 of each"), configured_shape("10 of each"), 1.10),
+)
 MEMORY_LIMITS = {"idle connection": 12 * 1024}  # bytes, weir's

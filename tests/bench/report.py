@@ -40,13 +40,18 @@ def spread(values) -> dict | None:
     return {"min": round(min(values), 3), "median": round(statistics.median(values), 3), "max": round(max(values), 3)}
 
 
-def ratios(samples, of: tuple, beside: tuple, metric: str) -> list[float]:
-    """The metric of row `of` (proxy, shape, payload) as a part of row `beside`'s, round by round."""
+def pairs(samples, of: tuple, beside: tuple, metric: str) -> list[tuple[float, float]]:
+    """The metric of row `of` (proxy, shape, payload) and of row `beside`, round by round."""
     rounds = {}
     for sample in samples:
         rounds.setdefault((sample.proxy, sample.shape, sample.payload), {})[sample.round] = sample.metric(metric)
     ours, theirs = rounds.get(of, {}), rounds.get(beside, {})
-    return [ours[n] / theirs[n] for n in sorted(ours) if theirs.get(n)]
+    return [(ours[n], theirs[n]) for n in sorted(ours) if theirs.get(n)]
+
+
+def ratios(samples, of: tuple, beside: tuple, metric: str) -> list[float]:
+    """The first of each pair as a part of the second."""
+    return [ours / theirs for ours, theirs in pairs(samples, of, beside, metric)]
 
 
 def rows(samples) -> list[dict]:
@@ -55,8 +60,10 @@ def rows(samples) -> list[dict]:
     for sample in samples:
         grouped.setdefault((sample.proxy, sample.shape, sample.payload), []).append(sample)
     result = []
+    baselines = {c.shape: c.baseline for c in matrix.COMPARISONS}
     for (proxy, shape, payload), group in grouped.items():
         beside = ("haproxy", shape, payload)
+        by_round = pairs(samples, (proxy, shape, payload), (proxy, baselines.get(shape), payload), "cpu")
         result.append({
             "proxy": proxy,
             "shape": shape,
@@ -70,6 +77,8 @@ def rows(samples) -> list[dict]:
             "cpu_to_haproxy": spread(ratios(samples, (proxy, shape, payload), beside, "cpu")),
             "system_to_haproxy": spread(ratios(samples, (proxy, shape, payload), beside, "system")),
             "p99_to_haproxy": spread(ratios(samples, (proxy, shape, payload), beside, "p99")),
+            "cpu_to_baseline": spread(ours / base for ours, base in by_round),
+            "cpu_over_baseline_us": spread(ours - base for ours, base in by_round),
             "machine_us_per_rpc": spread(s.machine_us for s in group),
             "mean_us": spread(s.mean_us for s in group),
             "p50_us": spread(s.p50_us for s in group),
@@ -140,8 +149,10 @@ def verdicts(rows: list[dict], memory=()) -> list[tuple[str, str]]:
     for goal in matrix.GOALS:
         name = f"{goal.proxy}'s {goal.metric} at {goal.shape}, {goal.payload}: at most {goal.limit:.2f} of {goal.beside}'s"
         result.append((name, _verdict(ratio(rows, goal), goal.limit)))
-    name = f"weir's cpu with {matrix.GROWTH[-1]} endpoints: at most {matrix.GROWTH_LIMIT:.2f} of that with {matrix.GROWTH[0]}"
-    result.append((name, _verdict(growth(rows), matrix.GROWTH_LIMIT)))
+    for comparison in matrix.COMPARISONS:
+        most = f"{comparison.limit} us more than" if comparison.over else f"{comparison.limit:.2f} of"
+        name = f"weir's cpu at {comparison.shape}: at most {most} that at {comparison.baseline}"
+        result.append((name, _verdict(compared(rows, comparison), comparison.limit)))
     for what, limit in matrix.MEMORY_LIMITS.items():
         bytes_each = next((m["bytes"] for m in memory if m["proxy"] == "weir" and m["what"] == what), None)
         result.append((f"weir's bytes per {what}: at most {limit}", _verdict(bytes_each, limit)))
@@ -208,19 +219,26 @@ def _grid(headings: list[str], lines: list[list[str]]) -> list[str]:
 
 def _facts(rows: list[dict], meta: dict) -> list[str]:
     facts = [f"{m['proxy']}: {m['bytes'] / 1024:.1f} KiB per {m['what']}." for m in meta["memory"]]
-    if value := growth(rows):
-        facts.append(f"weir's CPU per RPC with {matrix.GROWTH[-1]} endpoints: {value:.2f} of that with {matrix.GROWTH[0]}.")
+    for comparison in matrix.COMPARISONS:
+        if (value := compared(rows, comparison)) is not None:
+            text = f"{value:.2f} us more than" if comparison.over else f"{value:.2f} of"
+            facts.append(f"weir's CPU per RPC at {comparison.shape}: {text} that at {comparison.baseline}.")
+    for size in meta["sizes"]:
+        facts.append(
+            f"weir with {size['what']} (VirtualServices and endpoints): {size['bytes'] / 2**20:.0f} MiB resident, "
+            f"the configuration built in {size['build_seconds'] * 1000:.1f} ms."
+        )
     if by_h2load := meta.get("second_opinion"):
         parts = ", ".join(f"{part:.2f} at {shape}" for shape, part in by_h2load.items())
         facts.append(f"The same by h2load, weir beside HAProxy: {parts}.")
     return ["", *(f"- {fact}" for fact in facts)] if facts else []
 
 
-def growth(rows: list[dict]) -> float | None:
-    """weir's CPU per RPC with the most endpoints as a part of that with the fewest."""
-    measured = {r["shape"]: r["cpu_us_per_rpc"]["median"] for r in rows if r["proxy"] == "weir"}
-    few, many = (measured.get(matrix.growth_shape(n)) for n in (matrix.GROWTH[0], matrix.GROWTH[-1]))
-    return many / few if few and many else None
+def compared(rows: list[dict], comparison: matrix.Comparison) -> float | None:
+    """The median of the rounds' ratios, or differences in microseconds."""
+    name = "cpu_over_baseline_us" if comparison.over else "cpu_to_baseline"
+    row = next((r for r in rows if (r["proxy"], r["shape"]) == ("weir", comparison.shape)), None)
+    return row[name]["median"] if row and row[name] else None
 
 
 def replace_section(text: str, section: str) -> str:

@@ -66,6 +66,10 @@ def test_metrics(agent, client, service):
     assert any(name.startswith("weir_") for name in names)
 
 
+def test_the_time_that_the_configuration_took_to_build_is_a_metric(agent):
+    assert 0 < agent.metric("weir_config_build_seconds") < 1
+
+
 def test_every_http2_limit_is_a_series_from_the_start(agent):
     series = [labels for name, labels, _ in agent.samples() if name == "weir_http2_limits_total"]
     limits = {labels["limit"] for labels in series}

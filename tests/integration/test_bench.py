@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -11,6 +12,10 @@ import pytest
 from lab import state
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPOSITORY / "tests"))
+
+from bench import matrix  # noqa: E402
+
 BENCH = REPOSITORY / "tests" / "bench" / "bench"
 
 PEERS = {"direct", "haproxy", "nginx", "envoy", "haproxy-tcp", "weir", "weir-tcp"}
@@ -50,6 +55,20 @@ def test_calls_are_spread_over_the_backends(results):
         assert sum(row["shares"]) == pytest.approx(1, abs=0.01)
         if row["proxy"] in BALANCES_CALLS:
             assert min(row["shares"]) > 0.2, row["proxy"]
+
+
+def test_rules_and_the_size_of_the_configuration_have_their_rows(tmp_path):
+    arguments = ["--rounds", "1", "--window", "0.3", "--extra", "rules", "--extra", "sizes", "--reports", tmp_path]
+    done = subprocess.run([BENCH, *arguments], capture_output=True, text=True, timeout=110)
+    assert done.returncode == 0, done.stderr
+    rows, meta = (json.loads((tmp_path / name).read_text()) for name in ("bench.json", "bench-meta.json"))
+    of_rules, of_sizes = ([matrix.configured_shape(name) for name in names] for names in (matrix.RULES, matrix.SIZES))
+    assert [row["shape"] for row in rows] == of_rules + of_sizes
+    assert [row["rounds"] for row in rows] == [matrix.RULES_ROUNDS] * 3 + [1, 1]
+    # A baseline has none.
+    assert [row["cpu_to_baseline"] is None for row in rows] == [True, False, False, True, False]
+    small, large = meta["sizes"]
+    assert 0 < 10 * small["build_seconds"] < large["build_seconds"] and 0 < small["bytes"] < large["bytes"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -2,6 +2,7 @@
 
 from math import sqrt
 from statistics import NormalDist
+from typing import NamedTuple
 
 from h2_peers import Client
 from scenario import Seen, errors, scenario
@@ -72,26 +73,40 @@ def bounds(share: float) -> tuple[int, int]:
     return round(RPCS * share - spread), round(RPCS * share + spread)
 
 
-def canary_run(world: World) -> tuple[int, dict]:
-    """How many of RPCS came to v2."""
-    result = world.greet(world.grpc_service.target, "--rpcs", RPCS, "--concurrency", 4)
-    return result["backends"].get(world.v2.pod.uid, 0), result
+class Share(NamedTuple):
+    counts: list[int]  # of RPCS each, that came to v2
+    errors: list[dict]
+    expected: bool
+
+    def __str__(self) -> str:
+        return " (outside: once more) ".join(map(str, self.counts))
+
+
+def share_of_v2(world: World, share: float) -> Share:
+    """One run of RPCS calls, and if its count is outside the bounds one more, which decides: one run of a correct product
+    in a thousand is outside, and each time this is played has two; two independent ones in a row are one in a million."""
+    least, most = bounds(share)
+    counts, failed = [], []
+    while not counts or (len(counts) == 1 and not least <= counts[0] <= most):
+        result = world.greet(world.grpc_service.target, "--rpcs", RPCS, "--concurrency", 4)
+        counts.append(result["backends"].get(world.v2.pod.uid, 0))
+        failed += result["errors"]
+    return Share(counts, failed, least <= counts[-1] <= most)
 
 
 @scenario(
     "canary 90/10, then 50/50",
-    "v2: {} to {}, then {} to {} of 10,000 RPCs (99.9 %); no error".format(*bounds(0.1), *bounds(0.5)),
+    "v2: {} to {}, then {} to {} of 10,000 RPCs (99.9 %; outside: once more); no error".format(*bounds(0.1), *bounds(0.5)),
 )
 def canary(world: World) -> Seen:
     half = CANARY.read_text().replace("weight: 90", "weight: 50").replace("weight: 10", "weight: 50")
     with world.rules(SUBSETS, CANARY):
-        tenth, first = canary_run(world)
+        tenth = share_of_v2(world, 0.1)
         with Load(world.client, world.grpc_service.target, "--rate", 500, "--concurrency", 4) as load:
             world.agent.wait_served(200)
             world.publish({CANARY.name: half})
             world.agent.wait_served(200)
-        fifth, second = canary_run(world)
-    failed = {**first, "errors": first["errors"] + load.result["errors"] + second["errors"]}
-    text = f"v2: {tenth}, then {fifth}; {errors(failed)}, {load.result['ok']} RPCs while it moved"
-    inside = bounds(0.1)[0] <= tenth <= bounds(0.1)[1] and bounds(0.5)[0] <= fifth <= bounds(0.5)[1]
-    return Seen(text, inside and not failed["errors"] and load.result["ok"] >= 400)
+        even = share_of_v2(world, 0.5)
+    failed = {"errors": tenth.errors + load.result["errors"] + even.errors}
+    text = f"v2: {tenth}, then {even}; {errors(failed)}, {load.result['ok']} RPCs while it moved"
+    return Seen(text, tenth.expected and even.expected and not failed["errors"] and load.result["ok"] >= 400)

@@ -15,7 +15,7 @@ from bench.load import sample  # noqa: E402
 
 META = {"date": "2026-01-31", "machine": "2 cores", "command": "make bench", "rounds": 3, "missing": {},
         "memory": [{"proxy": "weir", "what": "idle connection", "count": 5000, "bytes": 6144}],
-        "second_opinion": {"1x1": 0.46}}  # fmt: skip
+        "sizes": [{"what": "10000 of each", "bytes": 200 * 2**20, "build_seconds": 0.25}], "second_opinion": {"1x1": 0.46}}  # fmt: skip
 
 
 def one(round=1, proxy="weir", shape="1x1", payload="tiny", cpu=10.0, **more):
@@ -64,8 +64,8 @@ def met(rows, words, memory=()):
 
 # name, weir's figures, HAProxy's, words of the goal, begin of its verdict
 VERDICTS = [
-    ("met", dict(cpus=[6.9, 7.0, 7.1], beside=[10, 10, 10]), "cpu at 1x1,", "met: 0.70"),
-    ("not met", dict(cpus=[7.0, 7.1, 7.2], beside=[10, 10, 10]), "cpu at 1x1,", "NOT met: 0.71"),
+    ("met", dict(cpus=[6.9, 7.0, 7.1], beside=[10, 10, 10]), "cpu at 1x1, tiny", "met: 0.70"),
+    ("not met", dict(cpus=[7.0, 7.1, 7.2], beside=[10, 10, 10]), "cpu at 1x1, tiny", "NOT met: 0.71"),
     ("other shape", dict(cpus=[1, 1, 1], beside=[10, 10, 10]), "cpu at 1x100, tiny", "not measured"),
     ("system", dict(cpus=[11, 11, 11], beside=[10, 10, 10]), "system at 1x1,", "NOT met: 1.10"),
     ("p99", dict(cpus=[11, 9, 9], beside=[10, 10, 10], shape="open 70 %"), "p99 at open 70 %", "met: 0.90"),
@@ -78,10 +78,27 @@ def test_verdicts(figures, words, expected):
     assert met(report.rows(pair(**figures)), words) == expected
 
 
-def test_verdicts_on_growth_memory_and_errors():
-    few, many = (matrix.growth_shape(n) for n in (matrix.GROWTH[0], matrix.GROWTH[-1]))
-    rows = report.rows([one(shape=few, cpu=10), one(shape=many, cpu=11.5)])
-    assert met(rows, "endpoints") == "NOT met: 1.15"
+# begin of the shape's name, weir's figures there and in its baseline, begin of the verdict
+COMPARISONS = [
+    ("1x1, 10000 endpoints", [11.5], [10], "NOT met: 1.15"),
+    ("1x100, another", [5.1, 9.2, 5.3], [5, 9, 6], "met: 1.02"),
+    ("1x100, another", [5.2, 9.4, 5.3], [5, 9, 6], "NOT met: 1.04"),
+    ("1x100, ten rules", [5.4, 9.4, 5.9], [5, 9, 6], "met: 0.40"),
+    ("1x100, ten rules", [5.6, 9.7, 6.9], [5, 9, 6], "NOT met: 0.70"),
+    ("1x100, 10000 of each", [5.1, 9.3, 5.3], [5, 9, 6], "met: 1.02"),
+]
+
+
+@pytest.mark.parametrize("shape,cpus,baseline,expected", COMPARISONS)
+def test_verdicts_on_what_is_compared_with_another_shape_round_by_round(shape, cpus, baseline, expected):
+    (comparison,) = [c for c in matrix.COMPARISONS if c.shape.startswith(shape)]
+    figures = ((comparison.shape, cpus), (comparison.baseline, baseline))
+    rows = report.rows([one(n, shape=name, cpu=cpu) for name, values in figures for n, cpu in enumerate(values, 1)])
+    assert met(rows, f"cpu at {comparison.shape}:") == expected
+
+
+def test_verdicts_on_memory_and_errors():
+    rows = report.rows([one()])
     assert met(rows, "bytes per idle connection", META["memory"]) == "met: 6144"
     assert met(rows, "bytes per idle connection") == "not measured"
     assert met(rows, "no errors") == "met: 0"
@@ -109,18 +126,31 @@ def test_a_load_without_calls_is_an_error():
     assert made.shares == (0, 0, 0)
 
 
+def test_every_comparison_is_measured():
+    measured = {matrix.growth_shape(n) for n in matrix.GROWTH}
+    measured |= {matrix.configured_shape(name) for name in (*matrix.RULES, *matrix.SIZES)}
+    assert {shape for c in matrix.COMPARISONS for shape in (c.shape, c.baseline)} <= measured
+    assert len({c.shape for c in matrix.COMPARISONS}) == len(matrix.COMPARISONS)
+    assert all(what.rules <= len(matrix.MISSES) + 1 for what in (*matrix.RULES.values(), *matrix.SIZES.values()))
+
+
 def test_tables_name_every_row():
     rows = report.rows(pair([5, 5], [10, 10]) + pair([2, 2], [4, 4], shape="1x100"))
     lines = report.table(rows).splitlines()
     assert [line.split()[:3] for line in lines[1:]] == [
         ["1x1", "tiny", "weir"], ["1x1", "tiny", "haproxy"], ["1x100", "tiny", "weir"], ["1x100", "tiny", "haproxy"],
     ]  # fmt: skip
-    text = report.markdown(rows, META)
+    compared = [one(shape=c.shape, cpu=9) for c in matrix.COMPARISONS]
+    baselines = [one(shape=baseline, cpu=8) for baseline in {c.baseline for c in matrix.COMPARISONS}]
+    text = report.markdown(rows + report.rows(compared + baselines), META)
     for words in [
         "`make bench` on 2026-01-31, 2 cores, 3 rounds.",
         "| 1x1, tiny | 10.0 (10.0-10.0) | 0.50 (0.50-0.50) |",
         "| 1x100, tiny | 0.50 (0.50-0.50) | 0.50 (0.50-0.50) | 1000 | 0 | 0.50 0.25 0.25 |",
         "weir: 6.0 KiB per idle connection.",
+        "at 1x100, ten rules: 1.00 us more than that at 1x100, no VirtualService.",
+        "at 1x1, 10000 endpoints: 1.12 of that at 1x1, 10 endpoints.",
+        "weir with 10000 of each (VirtualServices and endpoints): 200 MiB resident, the configuration built in 250.0 ms.",
         "0.46 at 1x1",
     ]:
         assert words in text

@@ -4,10 +4,14 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+from types import SimpleNamespace
 
-SCENARIOS = Path(__file__).resolve().parents[1] / "scenarios"
-sys.path.insert(0, str(SCENARIOS))
+REPOSITORY = Path(__file__).resolve().parents[2]
+SCENARIOS = REPOSITORY / "tests" / "scenarios"
+sys.path[:0] = [str(SCENARIOS), str(REPOSITORY / "tools"), str(REPOSITORY / "tests" / "integration")]
 
+import pytest  # noqa: E402
+import routing  # noqa: E402
 import scenario  # noqa: E402
 from scenario import Outcome, Scenario, Seen  # noqa: E402
 
@@ -40,6 +44,28 @@ def test_an_exception_fails_a_scenario_and_not_the_run():
 def test_a_scenario_that_does_not_end_fails(monkeypatch):
     monkeypatch.setattr(scenario, "LIMIT", 1)
     assert outcomes(slow)[0].seen == ("TimeoutError: no end after 1 s", False)
+
+
+# of 10,000 RPCs for a tenth, run after run; what is said of them, and whether that is expected
+SHARES = [
+    ([1000], "1000", True),
+    ([1099], "1099", True),
+    ([1100, 1000], "1100 (outside: once more) 1000", True),
+    ([900, 901], "900 (outside: once more) 901", True),
+    ([900, 1100], "900 (outside: once more) 1100", False),
+]
+
+
+@pytest.mark.parametrize("counts,text,expected", SHARES)
+def test_a_share_outside_its_bounds_is_confirmed_by_one_more_run(counts, text, expected):
+    runs = iter(counts)
+    world = SimpleNamespace(
+        grpc_service=SimpleNamespace(target="here"),
+        v2=SimpleNamespace(pod=SimpleNamespace(uid="v2")),
+        greet=lambda *_: {"backends": {"v1": 1, "v2": next(runs)}, "errors": []},
+    )
+    share = routing.share_of_v2(world, 0.1)
+    assert (str(share), share.expected, list(runs)) == (text, expected, [])
 
 
 def test_the_table_is_aligned(capsys):

@@ -5,6 +5,9 @@
 namespace weir::clusters {
 namespace {
 
+// Before all endpoints are looked at for those that may be picked.
+constexpr int kDraws = 4;
+
 uint64_t mixed(uint64_t x) {  // splitmix64's finalizer
   x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9ull;
   x = (x ^ (x >> 27)) * 0x94D049BB133111EBull;
@@ -28,39 +31,42 @@ EndpointState* Balancer::pick(config::LoadBalancing policy, std::span<EndpointSt
     return std::find(tried.begin(), tried.end(), e) != tried.end();
   };
   const auto preferred = [&](const EndpointState* e) { return e->avoid_until <= now && !was_tried(e); };
-  // The first endpoint from `start` on, going round, that satisfies `allowed`.
-  const auto from = [&](uint32_t start, const auto& allowed) -> EndpointState* {
-    for (uint32_t i = 0; i < count; ++i) {
-      EndpointState* e = endpoints[(start + i) % count];
-      if (allowed(e)) return e;
+  // One that is `allowed`, each with equal chance: going on from a draw that isn't would give whoever comes after those
+  // left out their share. All are looked at only where so many are left out that few draws succeed.
+  const auto any = [&](const auto& allowed) -> EndpointState* {
+    for (int draw = 0; draw < kDraws; ++draw) {
+      EndpointState* drawn = endpoints[below(count)];
+      if (allowed(drawn)) return drawn;
     }
-    return nullptr;
+    auto left = static_cast<uint32_t>(std::count_if(endpoints.begin(), endpoints.end(), allowed));
+    if (left == 0) return nullptr;
+    left = below(left);
+    return *std::find_if(endpoints.begin(), endpoints.end(),
+                         [&](const EndpointState* e) { return allowed(e) && left-- == 0; });
   };
 
   EndpointState* choice = nullptr;
   switch (policy) {
     case config::LoadBalancing::round_robin:
       // Those passed over have had their turn, or who comes after them would have two.
-      choice = from(next_, [&](const EndpointState* e) {
-        next_ = (next_ + 1) % count;
-        return preferred(e);
-      });
+      for (uint32_t i = 0; i < count && !choice; ++i) {
+        turn_ = (turn_ + 1) % count;
+        if (preferred(endpoints[turn_])) choice = endpoints[turn_];
+      }
       break;
     case config::LoadBalancing::random:
-      choice = from(below(count), preferred);
+      choice = any(preferred);
       break;
     case config::LoadBalancing::least_request: {
-      const uint32_t first = below(count);
-      choice = from(first, preferred);
+      choice = any(preferred);
       if (!choice || count == 1) break;
-      // The second choice is another one with equal chance.
-      EndpointState* other = endpoints[(first + 1 + below(count - 1)) % count];
-      if (other != choice && preferred(other) && other->active_requests < choice->active_requests) choice = other;
+      const EndpointState* first = choice;
+      EndpointState* other = any([&](const EndpointState* e) { return e != first && preferred(e); });
+      if (other && other->active_requests < first->active_requests) choice = other;
       break;
     }
   }
-  if (choice) return choice;
-  return from(below(count), [&](const EndpointState* e) { return !was_tried(e); });
+  return choice ? choice : any([&](const EndpointState* e) { return !was_tried(e); });
 }
 
 EndpointState* Affinity::pick(uint64_t client, base::Duration timeout, std::span<EndpointState* const> endpoints,

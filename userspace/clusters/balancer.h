@@ -31,11 +31,13 @@ struct EndpointState {
 
 class Balancer {
  public:
-  explicit Balancer(uint64_t seed) : random_(seed | 1) {}
+  // ROUND_ROBIN begins anywhere, or the first endpoint would have the first request of every pod.
+  explicit Balancer(uint64_t seed) : random_(seed | 1), turn_(static_cast<uint32_t>(random() >> 32)) {}
 
   // One of `endpoints` that is not in `tried`; null when there is none. Endpoints to be
   // avoided are picked only when all others are gone. LEAST_REQUEST is two random
-  // choices, the one with fewer active requests (Envoy's default).
+  // choices, the one with fewer active requests (Envoy's default). Those left out leave
+  // their share to all others alike.
   EndpointState* pick(config::LoadBalancing policy, std::span<EndpointState* const> endpoints,
                       std::span<const EndpointState* const> tried, base::Instant now);
 
@@ -44,7 +46,7 @@ class Balancer {
   uint32_t below(uint32_t bound) { return static_cast<uint32_t>((random() >> 32) * bound >> 32); }
 
   uint64_t random_;
-  uint32_t next_ = 0;  // ROUND_ROBIN
+  uint32_t turn_;  // ROUND_ROBIN: whose it was last
 };
 
 // sessionAffinity ClientIP: one client's calls go to one endpoint as long as that can be picked and no pause between

@@ -9,10 +9,6 @@
 
 #include "base/result.h"
 
-namespace re2 {
-class RE2;
-}
-
 namespace weir::config {
 
 class StringMatch {
@@ -44,7 +40,8 @@ class StringMatch {
   Kind kind_ = Kind::present;
   bool ignore_case_ = false;
   std::string text_;
-  std::shared_ptr<const re2::RE2> regex_;
+  struct Pattern;
+  std::shared_ptr<const Pattern> regex_;
 };
 
 }  // namespace weir::config

@@ -85,7 +85,7 @@ base::Result<void> Node::prepare(std::span<const std::unique_ptr<telemetry::Reco
   if (auto loaded = directory_->load(started_); !loaded) return loaded.error();
   translator_ = std::make_unique<kubernetes::Translator>(options_.cluster);
   store_.take_changes();
-  snapshot_ = translator_->build(store_, nullptr);
+  snapshot_ = build_snapshot();
   configured_ = built_ = base::MonotonicClock::now();
   log_new_findings(*snapshot_, nullptr);
 
@@ -207,6 +207,13 @@ void Node::run() {
   }
 }
 
+std::shared_ptr<const config::Snapshot> Node::build_snapshot() {
+  const base::Instant started = base::MonotonicClock::now();
+  auto built = translator_->build(store_, snapshot_.get());
+  build_time_ = base::MonotonicClock::now() - started;
+  return built;
+}
+
 // What has changed is in use at once; the findings, for which everything has to be looked at, follow once a second.
 void Node::configure(base::Instant now) {
   if (const auto changes = store_.take_changes(); !changes.empty()) {
@@ -219,7 +226,7 @@ void Node::configure(base::Instant now) {
 }
 
 void Node::build(base::Instant now) {
-  auto next = translator_->build(store_, snapshot_.get());
+  auto next = build_snapshot();
   log_new_findings(*next, snapshot_.get());
   apply(std::move(next), now);
   built_ = now;
@@ -316,6 +323,7 @@ void Node::publish() {
   auto status = std::make_shared<NodeStatus>();
   status->snapshot = snapshot_;
   status->configured = configured_;
+  status->build_time = build_time_;
   status->pods = enrolment_->status();
   status->draining = draining_;
   const std::lock_guard lock(status_mutex_);

@@ -43,7 +43,8 @@ struct NodeOptions {
 // What other threads may know; a consistent copy, replaced as a whole.
 struct NodeStatus {
   std::shared_ptr<const config::Snapshot> snapshot;
-  base::Instant configured;  // when the snapshot was built
+  base::Instant configured;     // when the snapshot was built ...
+  base::Duration build_time{};  // ... and how long that took, from objects in memory
   std::vector<interception::PodStatus> pods;
   bool draining = false;
 };
@@ -71,6 +72,7 @@ class Node final : private interception::EnrolmentEvents {
  private:
   explicit Node(NodeOptions options);
   base::Result<void> prepare(std::span<const std::unique_ptr<telemetry::Recorder>> recorders);
+  std::shared_ptr<const config::Snapshot> build_snapshot();
   void configure(base::Instant now);
   void build(base::Instant now);
   void apply(std::shared_ptr<const config::Snapshot> next, base::Instant now);
@@ -101,6 +103,7 @@ class Node final : private interception::EnrolmentEvents {
   base::Fd signals_, wakeup_;
   base::Instant configured_{}, built_{}, started_{}, drain_deadline_{};
   std::optional<base::Instant> build_due_;  // a complete build, for the findings
+  base::Duration build_time_{};             // of the last complete build
   bool draining_ = false, abandoned_ = false, foreign_pods_swept_ = false, status_stale_ = true;
   mutable std::mutex status_mutex_;
   std::shared_ptr<const NodeStatus> status_;

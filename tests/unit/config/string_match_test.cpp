@@ -1,6 +1,12 @@
 #include "config/string_match.h"
 
 #include <gtest/gtest.h>
+#include <re2/re2.h>
+
+#include <string>
+#include <vector>
+
+#include "../chance.h"
 
 namespace weir::config {
 namespace {
@@ -36,6 +42,36 @@ TEST(StringMatch, MatchesAsIstioSays) {
       {StringMatch(), "anything", true},
   };
   for (const Case& c : kCases) EXPECT_EQ(c.match.matches(c.value), c.expected) << c.match.to_string() << " " << c.value;
+}
+
+// What is seen without running the regex must be what RE2 says: patterns and values of few bytes, so that they often
+// meet.
+TEST(StringMatchProperties, ARegexMatchesWhatRe2SaysItMatches) {
+  const std::vector<std::string> parts = {"a", "b",   "ab",      ".",   "[ab]", "[^a]", "\\xff",
+                                          "é", "\\.", "(?i:aB)", "\\d", "^",    "$",    "\\b"};
+  const std::vector<std::string> counts = {"", "", "", "?", "*", "+", "{2}", "|"};
+  const std::vector<std::string> bytes = {
+      "a", "b", "A", "B", ".", "1", "é", "\xff", std::string(1, '\0'), "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"};
+  uint64_t found = 0;
+  chance::for_seeds(20'000, [&](std::mt19937_64& random) {
+    const auto text = [&](const auto&... lists) {
+      std::string result;
+      for (uint64_t left = chance::between(random, 0, 4); left > 0; --left)
+        ((result += lists[chance::between(random, 0, lists.size() - 1)]), ...);
+      return result;
+    };
+    const std::string pattern = text(parts, counts);
+    auto match = StringMatch::regex(pattern);
+    if (!match) return;
+    const re2::RE2 re2(pattern, re2::RE2::Quiet);
+    for (int i = 0; i < 20; ++i) {
+      const std::string value = text(bytes);
+      const bool expected = re2::RE2::FullMatch(value, re2);
+      found += expected ? 1 : 0;
+      EXPECT_EQ(match->matches(value), expected) << pattern << " and " << value;
+    }
+  });
+  EXPECT_GT(found, 10'000u);
 }
 
 TEST(StringMatch, RefusesWhatIsNoRegex) {
