@@ -82,6 +82,11 @@ void add_node_flags(CLI::App& app, Flags& flags) {
       ->envname("WEIR_SEND_TIMEOUT")
       ->transform(kDurationInMs)
       ->default_str("30s");
+  app.add_option("--stream-idle-timeout", flags.stream_idle_timeout_ms,
+                 "How long nothing may move on an RPC before it ends as DEADLINE_EXCEEDED; 0: for ever")
+      ->envname("WEIR_STREAM_IDLE_TIMEOUT")
+      ->transform(kDurationInMs)
+      ->default_str("0");
   app.add_option("--metrics-address", flags.metrics_address, "IP:port for /metrics, /healthz and /readyz; port 0: none")
       ->envname("WEIR_METRICS_ADDRESS")
       ->capture_default_str();

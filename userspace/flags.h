@@ -14,6 +14,7 @@ struct Flags {
   uint32_t linger_us = 100;
   int64_t drain_timeout_ms = 600'000;
   int64_t send_timeout_ms = 30'000;
+  int64_t stream_idle_timeout_ms = 0;
   std::string run_dir = "/run/weir";
   std::string metrics_address = "0.0.0.0:15020";
   std::string log_level = "info";

@@ -93,6 +93,7 @@ int run_node(Flags flags) {
   flags.node.linger = std::chrono::microseconds(flags.linger_us);
   flags.node.drain_timeout = std::chrono::milliseconds(flags.drain_timeout_ms);
   flags.node.send_timeout = std::chrono::milliseconds(flags.send_timeout_ms);
+  flags.node.stream_idle_timeout = std::chrono::milliseconds(flags.stream_idle_timeout_ms);
   auto node = control::Node::start(flags.node, recorders);
   if (!node) return fail(node.error());
 

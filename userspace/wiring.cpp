@@ -47,6 +47,8 @@ constexpr WorkerMetric kWorkerMetrics[] = {
      &WorkerStats::retries},
     {"weir_upstream_retry_overflows_total", "Attempts that retryBudget or maxRetries did not allow.",
      MetricKind::counter, &WorkerStats::retry_overflows},
+    {"weir_upstream_replay_overflows_total", "RPCs whose request became too large to be kept for another attempt.",
+     MetricKind::counter, &WorkerStats::replay_overflows},
     {"weir_downstream_protocol_errors_total", "Connections of applications that broke HTTP/2.", MetricKind::counter,
      &WorkerStats::downstream_protocol_errors},
     {"weir_upstream_protocol_errors_total", "Connections to endpoints that broke HTTP/2.", MetricKind::counter,

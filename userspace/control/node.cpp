@@ -122,6 +122,7 @@ base::Result<void> Node::prepare(std::span<const std::unique_ptr<telemetry::Reco
     heartbeat_of_worker_.push_back(*heartbeat);
     worker_options.heartbeat = [beating = *heartbeat](base::Instant now) { beating.beat(now); };
     worker_options.send_timeout = options_.send_timeout;
+    worker_options.stream_idle_timeout = options_.stream_idle_timeout;
     worker_options.pod_limits = options_.pod_limits;
     worker_options.mark_upstream = [this](int fd) { return maps().mark(fd, WEIR_MARK_UPSTREAM, generation_); };
     worker_options.original_destination = [this](int fd) -> std::optional<base::SocketAddress> {

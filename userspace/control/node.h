@@ -34,6 +34,7 @@ struct NodeOptions {
   uint32_t workers = 1;
   base::Duration drain_timeout = std::chrono::minutes(10);
   base::Duration send_timeout = std::chrono::seconds(30);
+  base::Duration stream_idle_timeout{0};
   http2::Limits limits;
   base::Duration linger = std::chrono::microseconds(100);  // see io::Reactor::Options
   interception::RedirectSetting redirect = interception::RedirectSetting::automatic;

@@ -71,11 +71,12 @@ void Exchange::begin(Downstream& downstream, http::Stream& stream) {
 void Exchange::on_request(http::Headers& headers, bool end_stream) {
   std::swap(request_, headers);  // the engine gets our old memory, we keep its fields
   request_ended_ = end_stream;
-  record_.started = worker_.reactor().now();
+  record_.started = active_at_ = worker_.reactor().now();
   record_.grpc = is_grpc(request_);
   record_.details = "via_upstream";
   if (const auto timeout = request_.find("grpc-timeout"))
     if (const auto parsed = grpc::parse_timeout(*timeout)) timeout_ = std::min(*parsed, kLongestTimeout);
+  if (worker_.options().stream_idle_timeout > base::Duration::zero()) idle_passed(record_.started);
   account();
   if (const auto* found = snapshot_->snapshot().service_at(downstream_->dialled().address)) {
     service_ = found->get();
@@ -158,7 +159,9 @@ void Exchange::send_request(Upstream& upstream) {
 }
 
 void Exchange::limit_kept() {
-  if (kept_.bytes() <= kReplayCap) return;
+  account_kept();
+  if (kept_.bytes() <= kReplayCap && worker_.replay_bytes() <= worker_.options().replay_memory) return;
+  if (replayable_) ++worker_.stats().replay_overflows;
   replayable_ = false;
   kept_.clear();
 }
@@ -275,6 +278,7 @@ void Exchange::on_response_sent(size_t bytes) {
 void Exchange::response_complete() {
   response_ended_ = true;
   deadline_.cancel();
+  idle_.cancel();
   leave_endpoint();
   if (down_->all_sent()) return finish();
   // The stream is kept until its bytes have left: they count against the window of the endpoint's connection, or
@@ -303,6 +307,13 @@ void Exchange::deadline_passed(base::Instant) {
   reply(local_reply(Flag::UT, "response_timeout", "weir: deadline exceeded"));
 }
 
+// The timer is not moved by what happens on the RPC: when it expires it looks how long ago that was.
+void Exchange::idle_passed(base::Instant now) {
+  const base::Instant due = active_at_ + worker_.options().stream_idle_timeout;
+  if (due > now) return worker_.reactor().timers().schedule(idle_, due);
+  reply(local_reply(Flag::SI, "stream_idle_timeout", "weir: nothing has moved for the stream idle timeout"));
+}
+
 void Exchange::abandon() {
   if (!active_ || response_ended_) return;
   reply(local_reply(Flag::LR, "drain_limit_reached", "weir: the node's agent restarts and the drain limit is reached"));
@@ -311,6 +322,7 @@ void Exchange::abandon() {
 void Exchange::reply(const LocalReply& local_reply) {
   stop_waiting();
   deadline_.cancel();
+  idle_.cancel();
   cancel_step();
   drop_attempt(http::kCancel);
   if (local_reply.flag) record_.flags.set(*local_reply.flag);
@@ -344,12 +356,19 @@ void Exchange::reply(const LocalReply& local_reply) {
 }
 
 void Exchange::account() {
+  active_at_ = worker_.reactor().now();
+  account_kept();
   const size_t held = due_ == Step::hold_back ? held_head_.bytes() : 0;
   const auto now = static_cast<int64_t>(request_.bytes() + request_trailers_.bytes() + kept_.bytes() + held +
                                         (up_ ? up_->unsent() : 0) + (down_ ? down_->unsent() : 0));
   if (now == accounted_) return;
   downstream_->hold(now - accounted_);
   accounted_ = now;
+}
+
+void Exchange::account_kept() {
+  worker_.replay_bytes() += kept_.bytes() - accounted_kept_;
+  accounted_kept_ = kept_.bytes();
 }
 
 base::Slice Exchange::keepable(base::Slice bytes) const {
@@ -381,6 +400,7 @@ void Exchange::leave_endpoint() {
 void Exchange::finish() {
   stop_waiting();
   deadline_.cancel();
+  idle_.cancel();
   cancel_step();
   drop_attempt(http::kCancel);
   if (pool_) pool_->end_rpc(retried_);
@@ -408,6 +428,7 @@ void Exchange::finish() {
   active_ = false;
   snapshot_->release();
   kept_.clear();
+  account_kept();
   downstream_->hold(-std::exchange(accounted_, 0));
   downstream_->source().end_stream();
   for (http::Headers* headers : {&request_, &request_trailers_, &reply_, &held_head_})

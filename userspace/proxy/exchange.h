@@ -96,6 +96,7 @@ class Exchange final : public Slabbed, private Waiter {
   void on_downstream_reset(const http::Reset& reset);
   void on_upstream_reset(const http::Reset& reset);
   void deadline_passed(base::Instant now);
+  void idle_passed(base::Instant now);
 
   // exchange_attempts.cpp: nothing has gone to the application yet, and the request is here to be sent again.
   bool may_retry() const { return replayable_ && !response_started_ && retry_.possible(); }
@@ -115,10 +116,12 @@ class Exchange final : public Slabbed, private Waiter {
   void count_attempt(int http_status, int grpc_status = -1);
   void leave_endpoint();
   void finish();
-  // A body beyond the cap is not sent again.
+  // A body beyond the cap is not sent again, nor what goes beyond the worker's.
   void limit_kept();
-  // Tells the application's connection what waits in the agent for this RPC now.
+  // Something has happened: tells the application's connection what waits in the agent for this RPC now, and the
+  // worker what is kept for another attempt.
   void account();
+  void account_kept();
   // `bytes`, as they are kept if they can't go on at once.
   base::Slice keepable(base::Slice bytes) const;
 
@@ -139,6 +142,7 @@ class Exchange final : public Slabbed, private Waiter {
   http::Headers request_trailers_;
   http2::SendQueue kept_;
   int64_t accounted_ = 0;
+  size_t accounted_kept_ = 0;
   bool replayable_ = false;
   bool request_ended_ = false;
   bool has_request_trailers_ = false;
@@ -168,6 +172,8 @@ class Exchange final : public Slabbed, private Waiter {
   bool response_ended_ = false;
   std::optional<base::Duration> timeout_;  // the client's grpc-timeout, capped by the rule's
   io::MemberTimer<Exchange, &Exchange::deadline_passed> deadline_{*this};
+  base::Instant active_at_{};  // when something happened last
+  io::MemberTimer<Exchange, &Exchange::idle_passed> idle_{*this};
 
   grpc::MessageCounter request_messages_, response_messages_;
   telemetry::Rpc record_;

@@ -34,6 +34,10 @@ struct WorkerOptions {
   base::Duration detection_timeout = std::chrono::seconds(5);
   // How long a peer may take for the bytes that wait for its socket at some moment.
   base::Duration send_timeout = std::chrono::seconds(30);
+  // How long nothing may move on an RPC, in either direction (Envoy's stream_idle_timeout); 0: for ever.
+  base::Duration stream_idle_timeout{0};
+  // Bytes of request bodies that this worker keeps to send them again.
+  size_t replay_memory = 64 << 20;
   PodLimits pod_limits;
   io::Reactor::Options reactor;
   // Tells others that the loop turns; may be empty. Called by the worker, every 250 ms.
@@ -90,6 +94,7 @@ class Worker {
   telemetry::Recorder& recorder() { return recorder_; }
   ListenerSet& listeners() { return listeners_; }
   Slab<Exchange>& exchanges() { return exchanges_; }
+  size_t& replay_bytes() { return replay_bytes_; }  // which all exchanges keep now
   const config::Snapshot& snapshot() const { return snapshots_.back().snapshot(); }
   SnapshotUse& use_snapshot();
   bool draining() const { return draining_; }
@@ -127,6 +132,7 @@ class Worker {
   WorkerStats stats_;
   std::list<SnapshotUse> snapshots_;  // the last is current, the others are still used
   Slab<Exchange> exchanges_;
+  size_t replay_bytes_ = 0;
   std::unique_ptr<io::Reactor> reactor_;
   ListenerSet listeners_{*this};
   io::MemberTimer<Worker, &Worker::beat> heartbeat_{*this};

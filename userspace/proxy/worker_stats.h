@@ -42,6 +42,7 @@ struct WorkerStats {
   Counter pool_overflows;      // RPCs beyond a limit of connectionPool
   Counter retries;             // attempts after an RPC's first that its retry policy asked for
   Counter retry_overflows;     // those that retryBudget or maxRetries did not allow
+  Counter replay_overflows;    // RPCs whose request became too large to be kept for another attempt
   Counter undiverted_accepts;  // accepted without an original destination, and closed
   Counter accept_failures;     // out of descriptors or memory
   Counter refused_connections, refused_streams, shed_connections;  // beyond a pod's limits

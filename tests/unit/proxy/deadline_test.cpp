@@ -55,6 +55,23 @@ TEST_F(DeadlineTest, TimeoutIsReducedByTheTimeSpentWaiting) {
   ASSERT_TRUE(until_complete(call));
 }
 
+TEST_F(DeadlineTest, AStreamIsIdleWhenNothingMovesEitherWay) {
+  auto& server = backend(hold);
+  options.stream_idle_timeout = 200ms;
+  start();
+  StreamLog& call = client().call(http2::testing::grpc_request(), false);
+  StreamLog& request = *arrivals(server, 1)[0];
+  request.stream->send_headers(to_headers({{":status", "200"}, {"content-type", "application/grpc"}}), false);
+  for (int i = 0; i < 12; ++i) {
+    settle(50ms);
+    (i % 2 ? call : request).stream->send_data(slice_of("x"), false);
+  }
+  ASSERT_FALSE(complete(call)) << "three times the timeout, but never silent for one";
+  ASSERT_TRUE(until_complete(call));
+  EXPECT_EQ(grpc_status(call), 4);
+  EXPECT_TRUE(recorded_becomes("200 grpc 4 SI x1"));
+}
+
 TEST_F(DeadlineTest, ExpiryIsDeadlineExceededAndCancelsTheRequest) {
   auto& server = backend(hold);
   start();

@@ -95,6 +95,12 @@ const Way kWays[] = {
        t.rule.retries.per_try_timeout = 30ms;
      },
      nullptr, "200 grpc 4 UT", "504 grpc -1 UT"},
+    {"SI",
+     [](FlagsTest& t) {
+       t.serve(hold);
+       t.options.stream_idle_timeout = 30ms;
+     },
+     nullptr, "200 grpc 4 SI", "408 grpc -1 SI"},
     {"URX",
      [](FlagsTest& t) {
        t.serve([](StreamLog& log) {

@@ -201,6 +201,22 @@ TEST_F(RetryTest, ABodyBeyondTheReplayBufferIsNotSentAgain) {
   EXPECT_EQ(server.request_count(), 1u);
 }
 
+TEST_F(RetryTest, WhatTheWorkerKeepsForRetriesIsBounded) {
+  auto& server = backend(failing(14));
+  retry_on({RetryOn::unavailable}, 1);
+  options.replay_memory = 20'000;
+  start();
+  Wire& app = client();
+  size_t requests = 0;
+  for (const size_t body : {30'000u, 30'000u, 10'000u, 10'000u}) {
+    StreamLog& call = app.unary(std::string(body, 'b'));
+    ASSERT_TRUE(until_complete(call));
+    EXPECT_EQ(server.request_count() - requests, body > options.replay_memory ? 1u : 2u);
+    requests = server.request_count();
+  }
+  EXPECT_EQ(stats().replay_overflows.value(), 2u);
+}
+
 TEST_F(RetryTest, AClientThatLeavesDuringABackoffIsForgotten) {
   auto& server = backend(failing(14, true, {{"grpc-retry-pushback-ms", "200"}}));
   retry_on({RetryOn::unavailable});
