@@ -139,7 +139,7 @@ class Observer {
     if (route.outcome == Outcome::cluster) {
       describe(**route.cluster, result);
       const std::string path(headers_.get(":path"));
-      describe(route.rule ? route.rule->retries : config::default_retry_policy(), path, result);
+      describe(route.rule && route.rule->retries ? *route.rule->retries : snapshot_.default_retries, path, result);
       if (route.rule) transform(route);
     }
     result["request_headers"] = to_json(headers_);

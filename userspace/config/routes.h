@@ -96,7 +96,7 @@ struct RetryPolicy {
   bool operator==(const RetryPolicy&) const = default;
 };
 
-// The mesh's default (Istio's defaultHttpRetryPolicy): what a route without `retries` has.
+// What a mesh has that sets no defaultHttpRetryPolicy, and the conditions of a policy without retryOn.
 const RetryPolicy& default_retry_policy();
 
 struct Rewrite {
@@ -118,7 +118,7 @@ struct RouteRule {
   std::vector<RouteDestination> destinations;
   std::optional<DirectResponse> direct_response;
   std::optional<base::Duration> timeout;
-  RetryPolicy retries = default_retry_policy();
+  std::optional<RetryPolicy> retries;  // absent: the mesh's default (Snapshot::default_retries)
   HeaderRules headers;
   std::optional<Rewrite> rewrite;
   bool operator==(const RouteRule&) const = default;

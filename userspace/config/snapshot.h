@@ -125,6 +125,8 @@ struct Snapshot {
   std::unordered_map<std::string, std::shared_ptr<const Service>> by_host;         // fqdn
   std::vector<std::shared_ptr<const VirtualService>> virtual_services;             // sorted by namespace, name
   std::unordered_map<base::IpAddress, std::shared_ptr<const Pod>> pod_by_ip;       // hostNetwork pods excepted
+  // The mesh's: for routes without retries of their own, and Services that no VirtualService governs.
+  RetryPolicy default_retries = default_retry_policy();
   std::vector<Finding> findings;
 };
 

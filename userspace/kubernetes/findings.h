@@ -119,7 +119,7 @@ inline constexpr std::array<CodeMeaning, 40> kCodes{{
     {Code::route_not_applied, "WEIR0501", config::Severity::warning,
      "a part of a VirtualService that weir does not apply, or that says nothing"},
     {Code::policy_not_applied, "WEIR0502", config::Severity::warning,
-     "a part of a DestinationRule that weir does not apply yet"},
+     "a part of a DestinationRule or of the mesh's configuration that weir does not apply yet"},
     {Code::unknown_retry_condition, "WEIR0503", config::Severity::warning,
      "retryOn has a name that is no condition; it is ignored"},
     {Code::unknown_host, "WEIR0504", config::Severity::warning,

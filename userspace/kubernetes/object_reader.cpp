@@ -239,7 +239,7 @@ void ObjectReader::reject(Code code, const json& parent, std::string_view key, s
   rejected_ = true;
   if (findings_.size() >= kMaxFindings) return;
   Place place = place_of(parent, key);
-  std::string message = (place.path.empty() ? "the object" : place.path) + " " + problem + "; object rejected";
+  std::string message = (place.path.empty() ? "the object" : place.path) + " " + problem + "; " + part_ + " rejected";
   findings_.push_back(finding(code, {origin_.file, place.line}, object_name_, std::move(message), std::move(fix)));
 }
 

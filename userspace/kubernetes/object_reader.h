@@ -54,6 +54,11 @@ class ObjectReader {
   // A finding that does not reject the object.
   void report(Code code, const json& parent, std::string_view key, std::string message, std::string fix = {});
   bool rejected() const { return rejected_; }
+  // From here on a rejection is one of `part` alone, and there is none yet.
+  void begin_part(std::string part) {
+    part_ = std::move(part);
+    rejected_ = false;
+  }
   // The hash of the object's own path, and the line of a path below it.
   uint64_t path() const { return document_.path; }
   int line_at(uint64_t path) const { return document_.lines ? document_.lines->find(path) : 0; }
@@ -74,6 +79,7 @@ class ObjectReader {
   Origin origin_;
   std::string object_name_;
   std::vector<config::Finding> findings_;
+  std::string part_ = "object";
   bool rejected_ = false;
 };
 

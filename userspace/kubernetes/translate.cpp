@@ -34,7 +34,10 @@ class Build {
   std::shared_ptr<const config::Snapshot> run() {
     snapshot_->revision = previous_ ? previous_->revision + 1 : 1;
     snapshot_->findings = store_.findings();
-    const IstioRules rules(store_, settings_, previous_, snapshot_->findings);
+    MeshConfig mesh;
+    store_.for_each<MeshConfig>([&](const MeshConfig& only) { mesh = only; });
+    snapshot_->default_retries = mesh.default_retries;
+    const IstioRules rules(store_, settings_, mesh, previous_, snapshot_->findings);
     snapshot_->virtual_services = rules.virtual_services();
     add_services(rules);
     add_pods();

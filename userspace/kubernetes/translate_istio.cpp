@@ -10,8 +10,6 @@
 namespace weir::kubernetes {
 namespace {
 
-constexpr std::string_view kRootNamespace = "istio-system";
-
 // exportTo: "." is the object's own namespace, "*" is all, which is also what nothing means.
 std::vector<std::string> visible_namespaces(const std::vector<std::string>& export_to, const std::string& own) {
   std::vector<std::string> names;
@@ -108,11 +106,24 @@ bool host_matches(std::string_view pattern, std::string_view host) {
   return host.size() > pattern.size() - 1 && host.ends_with(pattern.substr(1));
 }
 
-IstioRules::IstioRules(const ObjectStore& store, const ClusterSettings& settings, const config::Snapshot* previous,
-                       std::vector<config::Finding>& findings)
-    : settings_(settings) {
+IstioRules::IstioRules(const ObjectStore& store, const ClusterSettings& settings, const MeshConfig& mesh,
+                       const config::Snapshot* previous, std::vector<config::Finding>& findings)
+    : settings_(settings), mesh_(mesh) {
   add_routes(store, previous, findings);
   add_policies(store, findings);
+}
+
+// The namespaces whose pods see the object, by its exportTo or else the mesh's; empty: all.
+std::vector<std::string> IstioRules::clients_of(const VirtualService& object) const {
+  return visible_namespaces(object.export_to.empty() ? mesh_.virtual_service_export_to : object.export_to,
+                            object.metadata.namespace_name);
+}
+
+std::vector<std::string> IstioRules::clients_of(const DestinationRule& object) const {
+  // One that chooses its clients' pods chooses among those of its own namespace, whatever exportTo says.
+  if (!object.workload_selector.empty()) return {object.metadata.namespace_name};
+  return visible_namespaces(object.export_to.empty() ? mesh_.destination_rule_export_to : object.export_to,
+                            object.metadata.namespace_name);
 }
 
 void IstioRules::add_routes(const ObjectStore& store, const config::Snapshot* previous,
@@ -121,13 +132,17 @@ void IstioRules::add_routes(const ObjectStore& store, const config::Snapshot* pr
     config::VirtualService result;
     result.namespace_name = object.metadata.namespace_name;
     result.name = object.metadata.name;
-    result.export_to = visible_namespaces(object.export_to, result.namespace_name);
+    result.export_to = clients_of(object);
     for (const std::string& host : object.hosts)
       result.hosts.push_back(complete_host(host, result.namespace_name, settings_.cluster_domain));
     result.rules = object.http;
-    for (config::RouteRule& rule : result.rules)
+    for (config::RouteRule& rule : result.rules) {
       for (config::RouteDestination& destination : rule.destinations)
         destination.host = complete_host(destination.host, result.namespace_name, settings_.cluster_domain);
+      if (!object.idempotent_methods) continue;
+      if (!rule.retries) rule.retries = mesh_.default_retries;
+      rule.retries->idempotent_methods = object.idempotent_methods;
+    }
     std::shared_ptr<const config::VirtualService> shared;
     if (previous) {
       const auto& before = previous->virtual_services;
@@ -183,7 +198,7 @@ void IstioRules::add_policies(const ObjectStore& store, std::vector<config::Find
       policies_by_host_[policy.host].push_back(i);
     if (!policy.object->workload_selector.empty()) continue;
     const std::string& home = policy.object->metadata.namespace_name;
-    const std::vector<std::string> visible = visible_namespaces(policy.object->export_to, home);
+    const std::vector<std::string> visible = clients_of(*policy.object);
     for (const config::Subset& subset : policy.object->subsets) {
       const auto [first, fresh] = subsets.try_emplace({home, policy.host, visible, subset.name}, policy.object);
       if (!fresh)
@@ -225,7 +240,7 @@ std::vector<config::ServicePolicy> IstioRules::policies_of(std::string_view fqdn
         next_host();
       }
       host = &policy.host;
-      scope.visible_to = visible_namespaces(rule.export_to, rule.metadata.namespace_name);
+      scope.visible_to = clients_of(rule);
       scope.workload = rule.workload_selector;
       if (!rule.workload_selector.empty()) {
         result.push_back({scope, rule.policy, rule.subsets});
@@ -241,9 +256,9 @@ std::vector<config::ServicePolicy> IstioRules::policies_of(std::string_view fqdn
   std::set<std::string_view> homes;
   for (const size_t index : matching) homes.insert(policies_[index].object->metadata.namespace_name);
   for (const std::string_view home : homes)
-    if (home != kRootNamespace) add(home, {std::string(home), {}, {}});
+    if (home != mesh_.root_namespace) add(home, {std::string(home), {}, {}});
   if (homes.contains(service_namespace)) add(service_namespace, {});
-  if (homes.contains(kRootNamespace) && service_namespace != kRootNamespace) add(kRootNamespace, {});
+  if (homes.contains(mesh_.root_namespace) && service_namespace != mesh_.root_namespace) add(mesh_.root_namespace, {});
   return result;
 }
 

@@ -21,8 +21,8 @@ bool host_matches(std::string_view pattern, std::string_view host);
 class IstioRules {
  public:
   // What equals an object of `previous` (which may be null) is shared with it.
-  IstioRules(const ObjectStore& store, const ClusterSettings& settings, const config::Snapshot* previous,
-             std::vector<config::Finding>& findings);
+  IstioRules(const ObjectStore& store, const ClusterSettings& settings, const MeshConfig& mesh,
+             const config::Snapshot* previous, std::vector<config::Finding>& findings);
 
   // Of the VirtualServices that name the host, the winning one first: the most specific, then the oldest.
   std::vector<std::shared_ptr<const config::VirtualService>> routes_of(std::string_view fqdn) const;
@@ -48,7 +48,11 @@ class IstioRules {
   void check_route(const config::Snapshot& snapshot, const Suggestions& suggestions, const VirtualService& object,
                    std::vector<config::Finding>& findings) const;
 
+  std::vector<std::string> clients_of(const VirtualService& object) const;
+  std::vector<std::string> clients_of(const DestinationRule& object) const;
+
   ClusterSettings settings_;
+  MeshConfig mesh_;
   std::vector<Route> routes_;  // the oldest first
   std::vector<Policy> policies_;
   std::map<std::string, std::vector<size_t>, std::less<>> routes_by_host_, policies_by_host_;  // exact hosts

@@ -115,7 +115,8 @@ void Exchange::route_request() {
   if (cluster_->tls_wanted)
     return reply(local_reply(Flag::UF, "upstream_tls_not_available",
                              "weir: the DestinationRule asks for TLS to the endpoints, which weir does not have"));
-  retry_.begin(rule_ ? rule_->retries : config::default_retry_policy(), request_.get(":path"));
+  retry_.begin(rule_ && rule_->retries ? *rule_->retries : snapshot_->snapshot().default_retries,
+               request_.get(":path"));
   if (rule_) {
     routing::apply(destination_->headers.request, request_);
     routing::apply(rule_->headers.request, request_);
