@@ -107,7 +107,7 @@ void Exchange::route_request() {
     case Outcome::no_cluster:
       return reply(local_reply(Flag::NC, "cluster_not_found", "weir: the route leads to no Service or subset"));
     case Outcome::direct_response:
-      return reply(direct_reply(rule_->direct_response->status, rule_->direct_response->body));
+      return reply(direct_reply(*rule_));
     case Outcome::cluster:
       break;
   }
@@ -320,13 +320,14 @@ void Exchange::reply(const LocalReply& local_reply) {
   record_.details = local_reply.details;
   response_ended_ = true;
   if (record_.grpc) {
-    record_.grpc_status = static_cast<int>(local_reply.grpc_status);
     if (response_started_) {
       make_trailers(local_reply, reply_);
+      note_status(reply_);
       down_->send_trailers(reply_);
     } else {
       record_.response_code = 200;
       make_trailers_only(local_reply, reply_);
+      note_status(reply_);
       down_->send_headers(reply_, true);
     }
   } else if (response_started_) {
