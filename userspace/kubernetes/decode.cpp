@@ -180,7 +180,7 @@ void decode_document(ObjectReader& reader, SourceContents& contents) {
 void decode(const Document& document, const std::string& file, SourceContents& contents) {
   ObjectReader reader(document, {file, document.line});
   decode_document(reader, contents);
-  std::move(reader.findings().begin(), reader.findings().end(), std::back_inserter(contents.findings));
+  std::ranges::move(reader.take_findings(), std::back_inserter(contents.findings));
 }
 
 SourceContents read_manifest(std::string_view text, const std::string& file) {
@@ -189,12 +189,9 @@ SourceContents read_manifest(std::string_view text, const std::string& file) {
   contents.complete = parsed.complete;
   contents.findings = std::move(parsed.findings);
   for (const Document& document : parsed.documents) decode(document, file, contents);
-  if (contents.findings.size() > kMaxFindings) {
-    size_t more = contents.findings.size() - kMaxFindings;
-    contents.findings.resize(kMaxFindings);
-    contents.findings.push_back(
-        finding(Code::limit_exceeded, {file, 0}, {}, std::to_string(more) + " more findings in this file"));
-  }
+  FindingList first(kMaxFindings);
+  for (config::Finding& finding : contents.findings) first.add(std::move(finding));
+  contents.findings = first.take({file, 0}, {});
   return contents;
 }
 

@@ -1,8 +1,6 @@
 // The mesh's configuration: the ConfigMap istio in istio-system holds a MeshConfig (istio.mesh.v1alpha1) as YAML text.
 // Few of its hundreds of fields mean something to weir. Of those each stands for itself: one that can't be used is a
 // finding and has its default, the others count.
-#include <iterator>
-
 #include "kubernetes/decode_istio.h"
 #include "kubernetes/decode_kinds.h"
 
@@ -65,7 +63,7 @@ void decode_into(ObjectReader& reader, MeshConfig& object) {
   ObjectReader fields(document, reader.origin());
   fields.set_name(reader.object_name());
   decode_fields(fields, object);
-  std::move(fields.findings().begin(), fields.findings().end(), std::back_inserter(reader.findings()));
+  for (config::Finding& finding : fields.take_findings()) reader.add(std::move(finding));
 }
 
 }  // namespace weir::kubernetes
