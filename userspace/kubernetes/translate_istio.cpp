@@ -20,14 +20,14 @@ std::vector<std::string> visible_namespaces(const std::vector<std::string>& expo
   return names;
 }
 
-config::Finding about(Code code, Kind kind, const Metadata& metadata, std::string message, std::string fix = {}) {
-  return finding(code, metadata.origin, ObjectKey{kind, metadata.namespace_name, metadata.name}.to_string(),
-                 std::move(message), std::move(fix));
+// Whether there may be clients that see both. Of lists of visible_namespaces().
+bool share_clients(const std::vector<std::string>& one, const std::vector<std::string>& other) {
+  return one.empty() || other.empty() ||
+         std::find_first_of(one.begin(), one.end(), other.begin(), other.end()) != one.end();
 }
 
-config::Finding about_route(Code code, const Metadata& metadata, int line, std::string message, std::string fix) {
-  const Origin origin{metadata.origin.file, line > 0 ? line : metadata.origin.line};
-  return finding(code, origin, ObjectKey{Kind::virtual_service, metadata.namespace_name, metadata.name}.to_string(),
+config::Finding about(Code code, Kind kind, const Metadata& metadata, std::string message, std::string fix = {}) {
+  return finding(code, metadata.origin, ObjectKey{kind, metadata.namespace_name, metadata.name}.to_string(),
                  std::move(message), std::move(fix));
 }
 
@@ -47,19 +47,6 @@ std::vector<size_t> by_specificity(std::string_view fqdn,
   return found;
 }
 
-// "; defined are 'v1', 'v2'", or nothing.
-std::string known_subsets(const config::Service& service) {
-  constexpr size_t kEnough = 200;
-  std::set<std::string_view> names;
-  for (const config::ServicePort& port : service.ports)
-    for (const config::ClusterView& view : port.views)
-      for (const auto& [name, cluster] : view.subsets) names.insert(name);
-  std::string text;
-  for (const std::string_view name : names)
-    if (text.size() < kEnough) text += (text.empty() ? "; defined are " : ", ") + shown(name);
-  return text;
-}
-
 // The first trafficPolicy counts, and the first subset of a name.
 void merge(const DestinationRule& rule, config::ServicePolicy& into) {
   if (into.policy == config::PolicyWithPorts()) into.policy = rule.policy;
@@ -71,27 +58,6 @@ void merge(const DestinationRule& rule, config::ServicePolicy& into) {
 }
 
 }  // namespace
-
-// The Services by their names, for what an unknown host was probably meant to be.
-class IstioRules::Suggestions {
- public:
-  explicit Suggestions(const config::Snapshot& snapshot) {
-    for (const auto& service : snapshot.services) services_.emplace(service->name, service.get());
-  }
-  // The likely fix: a Service of the same name, if possible of the namespace that stands there.
-  std::string instead_of(std::string_view host) const {
-    const auto [first, last] = services_.equal_range(host.substr(0, host.find('.')));
-    if (first == last) return "create the Service, or correct the host";
-    const std::string dotted = std::string(host) + ".";
-    const auto same_namespace = std::find_if(first, last, [&](const auto& entry) {
-      return dotted.starts_with(entry.second->name + "." + entry.second->namespace_name + ".");
-    });
-    return "write " + shown((same_namespace == last ? first : same_namespace)->second->fqdn);
-  }
-
- private:
-  std::multimap<std::string_view, const config::Service*> services_;
-};
 
 std::string complete_host(std::string_view host, std::string_view namespace_name, std::string_view cluster_domain) {
   std::string complete(host);
@@ -166,8 +132,11 @@ void IstioRules::add_routes(const ObjectStore& store, const config::Snapshot* pr
       std::vector<size_t>& claims = wild ? wild_claims[host] : routes_by_host_[host];
       if (!claims.empty() && claims.back() == i) continue;  // named twice by the same object
       if (wild) wild_routes_.emplace_back(host, i);
-      if (!claims.empty()) {
-        const config::VirtualService& first = *routes_[claims.front()].translated;
+      const auto holder = std::find_if(claims.begin(), claims.end(), [&](size_t earlier) {
+        return share_clients(routes_[earlier].translated->export_to, routes_[i].translated->export_to);
+      });
+      if (holder != claims.end()) {
+        const config::VirtualService& first = *routes_[*holder].translated;
         findings.push_back(about(Code::host_claimed_twice, Kind::virtual_service, routes_[i].object->metadata,
                                  "the host " + shown(host) + " belongs to VirtualService " + first.namespace_name +
                                      "/" + first.name +
@@ -260,47 +229,6 @@ std::vector<config::ServicePolicy> IstioRules::policies_of(std::string_view fqdn
   if (homes.contains(service_namespace)) add(service_namespace, {});
   if (homes.contains(mesh_.root_namespace) && service_namespace != mesh_.root_namespace) add(mesh_.root_namespace, {});
   return result;
-}
-
-void IstioRules::check(const config::Snapshot& snapshot, std::vector<config::Finding>& findings) const {
-  const Suggestions suggestions(snapshot);
-  for (const Route& route : routes_) {
-    for (const std::string& host : route.translated->hosts) {
-      if (host.starts_with('*') || snapshot.by_host.contains(host)) continue;
-      findings.push_back(about(Code::unknown_host, Kind::virtual_service, route.object->metadata,
-                               "its host " + shown(host) + " is no Service: no call is dialled to it",
-                               suggestions.instead_of(host)));
-    }
-    check_route(snapshot, suggestions, *route.object, findings);
-  }
-  for (const Policy& policy : policies_) {
-    if (policy.host.starts_with('*') || snapshot.by_host.contains(policy.host)) continue;
-    findings.push_back(about(Code::unknown_host, Kind::destination_rule, policy.object->metadata,
-                             "its host " + shown(policy.host) + " is no Service: it applies to nothing",
-                             suggestions.instead_of(policy.host)));
-  }
-}
-
-void IstioRules::check_route(const config::Snapshot& snapshot, const Suggestions& suggestions,
-                             const VirtualService& object, std::vector<config::Finding>& findings) const {
-  std::set<std::pair<std::string, std::string>> seen;
-  for (const DestinationPlace& place : object.places) {
-    const std::string host = complete_host(place.host, object.metadata.namespace_name, settings_.cluster_domain);
-    const auto service = snapshot.by_host.find(host);
-    const bool known = service != snapshot.by_host.end();
-    if (!seen.emplace(host, known ? place.subset : std::string()).second) continue;
-    if (!known) {
-      findings.push_back(about_route(Code::unknown_host, object.metadata, place.host_line,
-                                     "it routes to " + shown(host) + ", which is no Service: these calls fail (NC)",
-                                     suggestions.instead_of(host)));
-    } else if (!place.subset.empty() && !service->second->has_subset(place.subset)) {
-      findings.push_back(
-          about_route(Code::unknown_subset, object.metadata, place.subset_line,
-                      "it routes to the subset " + shown(place.subset) + " of " + shown(host) +
-                          ", which no DestinationRule defines: these calls fail (NC)",
-                      "define the subset in a DestinationRule for the host" + known_subsets(*service->second)));
-    }
-  }
 }
 
 }  // namespace weir::kubernetes

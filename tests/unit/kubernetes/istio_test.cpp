@@ -315,6 +315,34 @@ TEST(IstioRules, TheMostSpecificAndOldestVirtualServiceComesFirst) {
   EXPECT_EQ(world.findings("WEIR0504")[0].object, "VirtualService default/none");
 }
 
+TEST(IstioRules, AHostIsClaimedTwiceOnlyIfSomeClientSeesBoth) {
+  const struct {
+    const char *of_a, *of_b;  // exportTo
+    std::vector<std::string> findings;
+  } kCases[] = {
+      {"[shop]", "[bank]", {}},
+      {"[.]", "[shop, bank]", {}},
+      {"[.]", "[shop, default]", {"b after a"}},
+      {"[bank, shop]", "[shop]", {"b after a"}},
+      {"[shop]", "[\"*\"]", {"b after 0"}},
+      {"[]", "[shop]", {"a after 0", "b after a"}},
+  };
+  for (const auto& c : kCases) {
+    const auto claim = [](const char* name, const std::string& export_to) {
+      return virtual_service("  exportTo: " + export_to + "\n" + route_to("greeter"), std::string("name: ") + name);
+    };
+    World world({greeter(), claim("\"0\"", "[elsewhere]"), claim("a", c.of_a), claim("b", c.of_b)});
+    world.build();
+    std::vector<std::string> found;
+    for (const config::Finding& finding : world.findings("WEIR0506")) {
+      const std::string holder = "belongs to VirtualService default/";
+      found.push_back(finding.object.substr(finding.object.find('/') + 1) + " after " +
+                      finding.message.substr(finding.message.find(holder) + holder.size(), 1));
+    }
+    EXPECT_EQ(found, c.findings) << c.of_a << " " << c.of_b;
+  }
+}
+
 TEST(IstioRules, SubsetsAreTheEndpointsWithTheirLabels) {
   World world({greeter(), destination_rule(R"(
   host: greeter

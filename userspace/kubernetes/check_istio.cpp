@@ -1,0 +1,94 @@
+// What is wrong with VirtualServices and DestinationRules beside the Services that there are.
+#include <algorithm>
+#include <set>
+
+#include "kubernetes/translate_istio.h"
+
+namespace weir::kubernetes {
+namespace {
+
+// At `line` of its file; 0: where the object begins.
+config::Finding about(Code code, Kind kind, const Metadata& metadata, int line, std::string message, std::string fix) {
+  const Origin origin{metadata.origin.file, line > 0 ? line : metadata.origin.line};
+  return finding(code, origin, ObjectKey{kind, metadata.namespace_name, metadata.name}.to_string(), std::move(message),
+                 std::move(fix));
+}
+
+// "; defined are 'v1', 'v2'", or nothing.
+std::string known_subsets(const config::Service& service) {
+  constexpr size_t kEnough = 200;
+  std::set<std::string_view> names;
+  for (const config::ServicePort& port : service.ports)
+    for (const config::ClusterView& view : port.views)
+      for (const auto& [name, cluster] : view.subsets) names.insert(name);
+  std::string text;
+  for (const std::string_view name : names)
+    if (text.size() < kEnough) text += (text.empty() ? "; defined are " : ", ") + shown(name);
+  return text;
+}
+
+}  // namespace
+
+// The Services by their names, for what an unknown host was probably meant to be.
+class IstioRules::Suggestions {
+ public:
+  explicit Suggestions(const config::Snapshot& snapshot) {
+    for (const auto& service : snapshot.services) services_.emplace(service->name, service.get());
+  }
+  // The likely fix: a Service of the same name, if possible of the namespace that stands there.
+  std::string instead_of(std::string_view host) const {
+    const auto [first, last] = services_.equal_range(host.substr(0, host.find('.')));
+    if (first == last) return "create the Service, or correct the host";
+    const std::string dotted = std::string(host) + ".";
+    const auto same_namespace = std::find_if(first, last, [&](const auto& entry) {
+      return dotted.starts_with(entry.second->name + "." + entry.second->namespace_name + ".");
+    });
+    return "write " + shown((same_namespace == last ? first : same_namespace)->second->fqdn);
+  }
+
+ private:
+  std::multimap<std::string_view, const config::Service*> services_;
+};
+
+void IstioRules::check(const config::Snapshot& snapshot, std::vector<config::Finding>& findings) const {
+  const Suggestions suggestions(snapshot);
+  for (const Route& route : routes_) {
+    for (const std::string& host : route.translated->hosts) {
+      if (host.starts_with('*') || snapshot.by_host.contains(host)) continue;
+      findings.push_back(about(Code::unknown_host, Kind::virtual_service, route.object->metadata, 0,
+                               "its host " + shown(host) + " is no Service: no call is dialled to it",
+                               suggestions.instead_of(host)));
+    }
+    check_route(snapshot, suggestions, *route.object, findings);
+  }
+  for (const Policy& policy : policies_) {
+    if (policy.host.starts_with('*') || snapshot.by_host.contains(policy.host)) continue;
+    findings.push_back(about(Code::unknown_host, Kind::destination_rule, policy.object->metadata, 0,
+                             "its host " + shown(policy.host) + " is no Service: it applies to nothing",
+                             suggestions.instead_of(policy.host)));
+  }
+}
+
+void IstioRules::check_route(const config::Snapshot& snapshot, const Suggestions& suggestions,
+                             const VirtualService& object, std::vector<config::Finding>& findings) const {
+  std::set<std::pair<std::string, std::string>> seen;
+  for (const DestinationPlace& place : object.places) {
+    const std::string host = complete_host(place.host, object.metadata.namespace_name, settings_.cluster_domain);
+    const auto service = snapshot.by_host.find(host);
+    const bool known = service != snapshot.by_host.end();
+    if (!seen.emplace(host, known ? place.subset : std::string()).second) continue;
+    if (!known) {
+      findings.push_back(about(Code::unknown_host, Kind::virtual_service, object.metadata, place.host_line,
+                               "it routes to " + shown(host) + ", which is no Service: these calls fail (NC)",
+                               suggestions.instead_of(host)));
+    } else if (!place.subset.empty() && !service->second->has_subset(place.subset)) {
+      findings.push_back(
+          about(Code::unknown_subset, Kind::virtual_service, object.metadata, place.subset_line,
+                "it routes to the subset " + shown(place.subset) + " of " + shown(host) +
+                    ", which no DestinationRule defines: these calls fail (NC)",
+                "define the subset in a DestinationRule for the host" + known_subsets(*service->second)));
+    }
+  }
+}
+
+}  // namespace weir::kubernetes
