@@ -78,8 +78,7 @@ enum class RetryOn : uint32_t {
   http_5xx = 1u << 9,
   gateway_error = 1u << 10,  // 502, 503, 504
   retriable_4xx = 1u << 11,  // 409
-  retriable_headers = 1u << 12,
-  retriable_status_codes = 1u << 13,
+  retriable_status_codes = 1u << 12,
 };
 
 struct RetryPolicy {

@@ -17,7 +17,7 @@ struct Condition {
   std::string_view name;
   RetryOn bit;
 };
-constexpr std::array<Condition, 13> kConditions{{
+constexpr std::array<Condition, 12> kConditions{{
     {"cancelled", RetryOn::cancelled},
     {"deadline-exceeded", RetryOn::deadline_exceeded},
     {"internal", RetryOn::internal},
@@ -30,7 +30,6 @@ constexpr std::array<Condition, 13> kConditions{{
     {"5xx", RetryOn::http_5xx},
     {"gateway-error", RetryOn::gateway_error},
     {"retriable-4xx", RetryOn::retriable_4xx},
-    {"retriable-headers", RetryOn::retriable_headers},
 }};
 
 void decode_condition(ObjectReader& reader, const json& fields, std::string_view name, config::RetryPolicy& policy) {
@@ -41,6 +40,11 @@ void decode_condition(ObjectReader& reader, const json& fields, std::string_view
     return;
   }
   if (name == "retriable-status-codes") return;  // the numbers beside it say which
+  if (name == "retriable-headers")
+    return reader.report(Code::route_not_applied, fields, "retryOn",
+                         "'retriable-headers' has no effect: only requests could say which headers they are (in "
+                         "x-envoy-retriable-header-names), and weir does not read that",
+                         "use conditions of the response's status");
   uint16_t status = 0;
   const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), status);
   if (error == std::errc() && end == name.data() + name.size() && status >= 100 && status <= 599) {

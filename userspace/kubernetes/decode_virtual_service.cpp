@@ -197,6 +197,16 @@ void decode_rule(ObjectReader& reader, const json& fields, uint64_t path, Virtua
   std::move(places.begin(), places.end(), std::back_inserter(service.places));
 }
 
+// Whether what the rule's own retries call again may have been processed, at least in part.
+bool may_repeat(const RouteRule& rule) {
+  using config::RetryOn;
+  constexpr auto kNotProcessed = static_cast<uint32_t>(RetryOn::connect_failure) |
+                                 static_cast<uint32_t>(RetryOn::refused_stream) |
+                                 static_cast<uint32_t>(RetryOn::reset_before_request);
+  return rule.retries && !rule.direct_response && rule.retries->attempts > 0 &&
+         (rule.retries->conditions & ~kNotProcessed) != 0;
+}
+
 }  // namespace
 
 std::string lower_case(std::string text) {
@@ -215,10 +225,22 @@ void decode_into(ObjectReader& reader, VirtualService& object) {
                   "it names no host, so it applies to nothing (delegates come later)");
   const uint64_t path = LineTable::child(LineTable::child(reader.path(), "spec"), "http");
   const std::vector<const json*> rules = reader.objects(spec, "http");
-  for (size_t i = 0; i < rules.size(); ++i) decode_rule(reader, *rules[i], LineTable::child(path, i), object);
+  const json* repeating = nullptr;  // the first rule whose retries may repeat calls: one finding is enough
+  for (size_t i = 0; i < rules.size(); ++i) {
+    const size_t before = object.http.size();
+    decode_rule(reader, *rules[i], LineTable::child(path, i), object);
+    if (!repeating && object.http.size() > before && may_repeat(object.http.back())) repeating = rules[i];
+  }
   object.idempotent_methods = idempotent_methods(object.metadata.annotations);
   report_not_applied(reader, spec, kNotAppliedInSpec);
   check_hosts(reader, spec);
+  if (repeating && !object.idempotent_methods && !reader.rejected())
+    reader.report(
+        Code::retries_may_repeat, (*repeating)["retries"], "retryOn",
+        "its retries may repeat calls that a server has processed already, and no method is declared "
+        "idempotent: all are repeated",
+        "list the methods that may run twice in the annotation weir.dev/idempotent-methods (pkg.Service/Method, "
+        "between commas); the others are then repeated only if no server has seen them");
 }
 
 }  // namespace weir::kubernetes

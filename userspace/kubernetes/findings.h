@@ -56,6 +56,7 @@ enum class Code : uint8_t {
   streams_without_connections,
   bad_header_operation,
   repeated_destination,
+  retries_may_repeat,
 };
 
 struct CodeMeaning {
@@ -66,7 +67,7 @@ struct CodeMeaning {
 };
 
 // In the order of enum Code.
-inline constexpr std::array<CodeMeaning, 41> kCodes{{
+inline constexpr std::array<CodeMeaning, 42> kCodes{{
     // Files and documents
     {Code::unreadable_directory, "WEIR0001", config::Severity::error,
      "the manifests directory cannot be read; the last good configuration stays"},
@@ -141,6 +142,8 @@ inline constexpr std::array<CodeMeaning, 41> kCodes{{
      "a header operation or rewrite of a VirtualService that HTTP/2 does not allow; it is left out"},
     {Code::repeated_destination, "WEIR0511", config::Severity::warning,
      "a route has the same destination twice; their weights add up"},
+    {Code::retries_may_repeat, "WEIR0512", config::Severity::warning,
+     "retries of a VirtualService may repeat calls that a server has processed, and no method is declared idempotent"},
 }};
 
 constexpr config::Severity severity_of(Code code) { return kCodes[static_cast<size_t>(code)].severity; }
