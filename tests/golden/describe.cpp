@@ -30,7 +30,6 @@ constexpr std::array<RetryName, 13> kRetryNames{{
     {config::RetryOn::http_5xx, "5xx"},
     {config::RetryOn::gateway_error, "gateway-error"},
     {config::RetryOn::retriable_4xx, "retriable-4xx"},
-    {config::RetryOn::retriable_headers, "retriable-headers"},
 }};
 
 json retry_on(const config::RetryPolicy& policy) {

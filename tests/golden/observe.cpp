@@ -139,8 +139,10 @@ class Observer {
     if (route.outcome == Outcome::cluster) {
       describe(**route.cluster, result);
       const std::string path(headers_.get(":path"));
-      describe(route.rule ? route.rule->retries : config::default_retry_policy(), path, result);
+      describe(route.rule && route.rule->retries ? *route.rule->retries : snapshot_.default_retries, path, result);
       if (route.rule) transform(route);
+    } else if (route.outcome == Outcome::direct_response) {
+      routing::apply(route.rule->headers.response, response_);
     }
     result["request_headers"] = to_json(headers_);
     result["response_headers"] = to_json(response_);

@@ -33,4 +33,5 @@ slip("a subset nobody defines", [CANARY], "WEIR0505", [13, 17], "define the subs
 slip("weights from v1 to v1", [SLIPS / "weights-v1-to-v1.yaml", SUBSETS], "WEIR0511", [17], "name another subset", WORKS)
 slip("a number as header value", [SLIPS / "numeric-header.yaml"], "WEIR0101", [13], 'quote it: "7"', WORKS)
 slip("two VirtualServices for a host", [RETRIES, CANARY, SUBSETS], "WEIR0506", [2], "one VirtualService", WORKS)
+slip("retries that may repeat calls", [RETRIES], "WEIR0512", [19], "weir.dev/idempotent-methods", WORKS)
 slip("a Gateway and its route", [GATEWAY, MISSION / "virtualservice-ingress.yaml"], "WEIR0201", [1], "not applied yet", WORKS)

@@ -23,6 +23,10 @@ spec:
     retries: {retryOn: "reset, 503"}
   subsets: [{policy: {tls: {mode: SIMPLE}}}]
   empty: {}
+data:
+  mesh: |
+    rootNamespace: r
+    retries: {attempts: 1}
 """
 
 
@@ -56,6 +60,8 @@ def case(name: str, *fields: str, negative: bool = False) -> dict:
         ("Rule.spec.**.tls.mode=MUTUAL", False),
         ("Rule.spec.empty", True),
         ("Rule.spec.empty.*", False),
+        ("Rule.data.mesh.retries.attempts", True),
+        ("Rule.data.mesh.attempts", False),
         ("Rule.metadata.annotations.a.dev/list", True),
     ],
 )

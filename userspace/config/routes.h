@@ -78,8 +78,7 @@ enum class RetryOn : uint32_t {
   http_5xx = 1u << 9,
   gateway_error = 1u << 10,  // 502, 503, 504
   retriable_4xx = 1u << 11,  // 409
-  retriable_headers = 1u << 12,
-  retriable_status_codes = 1u << 13,
+  retriable_status_codes = 1u << 12,
 };
 
 struct RetryPolicy {
@@ -96,7 +95,7 @@ struct RetryPolicy {
   bool operator==(const RetryPolicy&) const = default;
 };
 
-// The mesh's default (Istio's defaultHttpRetryPolicy): what a route without `retries` has.
+// What a mesh has that sets no defaultHttpRetryPolicy, and the conditions of a policy without retryOn.
 const RetryPolicy& default_retry_policy();
 
 struct Rewrite {
@@ -118,7 +117,7 @@ struct RouteRule {
   std::vector<RouteDestination> destinations;
   std::optional<DirectResponse> direct_response;
   std::optional<base::Duration> timeout;
-  RetryPolicy retries = default_retry_policy();
+  std::optional<RetryPolicy> retries;  // absent: the mesh's default (Snapshot::default_retries)
   HeaderRules headers;
   std::optional<Rewrite> rewrite;
   bool operator==(const RouteRule&) const = default;

@@ -130,6 +130,8 @@ struct Snapshot {
   std::vector<std::shared_ptr<const Service>> services;  // sorted by namespace, name
   std::vector<std::shared_ptr<const Pod>> pods;          // sorted by namespace, name
   std::shared_ptr<const Directory> directory = std::make_shared<const Directory>();
+  // The mesh's: for routes without retries of their own, and Services that no VirtualService governs.
+  RetryPolicy default_retries = default_retry_policy();
   // Sorted by file and line. Those of the last complete build: see kubernetes::Translator.
   std::shared_ptr<const std::vector<Finding>> findings = std::make_shared<const std::vector<Finding>>();
 

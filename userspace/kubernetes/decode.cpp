@@ -22,13 +22,14 @@ struct KnownKind {
   size_t max_name;
 };
 
-constexpr std::array<KnownKind, 6> kKinds{{
+constexpr std::array<KnownKind, 7> kKinds{{
     {Kind::service, "", "v1", 63},
     {Kind::endpoint_slice, "discovery.k8s.io", "discovery.k8s.io/v1", 253},
     {Kind::pod, "", "v1", 253},
     {Kind::namespace_, "", "v1", 63},
     {Kind::virtual_service, "networking.istio.io", "networking.istio.io/v1", 253},
     {Kind::destination_rule, "networking.istio.io", "networking.istio.io/v1", 253},
+    {Kind::mesh_config, "", "v1", 253},
 }};
 
 constexpr std::string_view kIstio = "networking.istio.io";
@@ -140,6 +141,8 @@ void decode_known(ObjectReader& reader, const KnownKind& known, std::string_view
       return decode_object<VirtualService>(reader, known, api_version, contents);
     case Kind::destination_rule:
       return decode_object<DestinationRule>(reader, known, api_version, contents);
+    case Kind::mesh_config:
+      return decode_object<MeshConfig>(reader, known, api_version, contents);
   }
 }
 
@@ -164,6 +167,7 @@ void decode_document(ObjectReader& reader, SourceContents& contents) {
     // Other groups have kinds of these names too (a Knative Service): those are somebody else's.
     const bool slip = group == kIstioSlip && known.group == kIstio;
     if (kind != to_string(known.kind) || !(group.empty() || group == known.group || slip)) continue;
+    if (known.kind == Kind::mesh_config && !is_mesh_config(root)) return;
     decode_known(reader, known, api_version, contents);
     if (slip) report_misspelt_group(reader);
     return;
@@ -176,7 +180,7 @@ void decode_document(ObjectReader& reader, SourceContents& contents) {
 void decode(const Document& document, const std::string& file, SourceContents& contents) {
   ObjectReader reader(document, {file, document.line});
   decode_document(reader, contents);
-  std::move(reader.findings().begin(), reader.findings().end(), std::back_inserter(contents.findings));
+  std::ranges::move(reader.take_findings(), std::back_inserter(contents.findings));
 }
 
 SourceContents read_manifest(std::string_view text, const std::string& file) {
@@ -185,12 +189,9 @@ SourceContents read_manifest(std::string_view text, const std::string& file) {
   contents.complete = parsed.complete;
   contents.findings = std::move(parsed.findings);
   for (const Document& document : parsed.documents) decode(document, file, contents);
-  if (contents.findings.size() > kMaxFindings) {
-    size_t more = contents.findings.size() - kMaxFindings;
-    contents.findings.resize(kMaxFindings);
-    contents.findings.push_back(
-        finding(Code::limit_exceeded, {file, 0}, {}, std::to_string(more) + " more findings in this file"));
-  }
+  FindingList first(kMaxFindings);
+  for (config::Finding& finding : contents.findings) first.add(std::move(finding));
+  contents.findings = first.take({file, 0}, {});
   return contents;
 }
 

@@ -14,6 +14,10 @@ void decode_into(ObjectReader& reader, Pod& object);
 void decode_into(ObjectReader& reader, Namespace& object);
 void decode_into(ObjectReader& reader, VirtualService& object);
 void decode_into(ObjectReader& reader, DestinationRule& object);
+void decode_into(ObjectReader& reader, MeshConfig& object);
+
+// Whether a ConfigMap is the mesh's: all others are somebody else's.
+bool is_mesh_config(const nlohmann::json& config_map);
 
 // A kind that weir does not read: one finding if users of a mesh should know, none for
 // the rest of Kubernetes. `group` is apiVersion's part before the '/'.

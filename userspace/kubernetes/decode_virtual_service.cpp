@@ -1,7 +1,6 @@
 // VirtualService (networking.istio.io): its http routes. What weir does not apply yet is a finding, never silence.
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <iterator>
 #include <map>
 #include <tuple>
@@ -14,7 +13,6 @@ namespace weir::kubernetes {
 namespace {
 
 using config::RequestMatch;
-using config::RetryOn;
 using config::RouteRule;
 using config::StringMatch;
 using nlohmann::json;
@@ -41,26 +39,6 @@ constexpr std::array<NotApplied, 8> kNotAppliedInRules{{
 constexpr std::array<NotApplied, 2> kNotAppliedInSpec{{
     {"tcp", "connections go to all ready endpoints in equal shares"},
     {"tls", "connections go to all ready endpoints in equal shares"},
-}};
-
-struct Condition {
-  std::string_view name;
-  RetryOn bit;
-};
-constexpr std::array<Condition, 13> kConditions{{
-    {"cancelled", RetryOn::cancelled},
-    {"deadline-exceeded", RetryOn::deadline_exceeded},
-    {"internal", RetryOn::internal},
-    {"resource-exhausted", RetryOn::resource_exhausted},
-    {"unavailable", RetryOn::unavailable},
-    {"connect-failure", RetryOn::connect_failure},
-    {"refused-stream", RetryOn::refused_stream},
-    {"reset", RetryOn::reset},
-    {"reset-before-request", RetryOn::reset_before_request},
-    {"5xx", RetryOn::http_5xx},
-    {"gateway-error", RetryOn::gateway_error},
-    {"retriable-4xx", RetryOn::retriable_4xx},
-    {"retriable-headers", RetryOn::retriable_headers},
 }};
 
 template <size_t kCount>
@@ -179,57 +157,6 @@ void decode_destinations(ObjectReader& reader, const json& fields, uint64_t path
     reader.reject(Code::bad_value, fields, "route", "has weights of more than 4294967295 in all");
 }
 
-void decode_condition(ObjectReader& reader, const json& fields, std::string_view name, config::RetryPolicy& policy) {
-  const auto known = std::find_if(kConditions.begin(), kConditions.end(),
-                                  [&](const Condition& condition) { return condition.name == name; });
-  if (known != kConditions.end()) {
-    policy.conditions |= static_cast<uint32_t>(known->bit);
-    return;
-  }
-  if (name == "retriable-status-codes") return;  // the numbers beside it say which
-  uint16_t status = 0;
-  const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), status);
-  if (error == std::errc() && end == name.data() + name.size() && status >= 100 && status <= 599) {
-    policy.conditions |= static_cast<uint32_t>(RetryOn::retriable_status_codes);
-    policy.status_codes.push_back(status);
-    return;
-  }
-  reader.report(Code::unknown_retry_condition, fields, "retryOn",
-                shown(name) + " is no condition for a retry: it is ignored",
-                "see the retry policies of Envoy: unavailable, reset, 5xx, ...");
-}
-
-// The parts of a list, without spaces around them; empty ones are left out.
-std::vector<std::string_view> comma_separated(std::string_view text) {
-  std::vector<std::string_view> parts;
-  for (size_t from = 0; from <= text.size();) {
-    const size_t end = std::min(text.find(',', from), text.size());
-    std::string_view part = text.substr(from, end - from);
-    while (part.starts_with(' ')) part.remove_prefix(1);
-    while (part.ends_with(' ')) part.remove_suffix(1);
-    if (!part.empty()) parts.push_back(part);
-    from = end + 1;
-  }
-  return parts;
-}
-
-config::RetryPolicy decode_retries(ObjectReader& reader, const json& rule) {
-  config::RetryPolicy policy = config::default_retry_policy();
-  if (!rule.contains("retries") || rule["retries"].is_null()) return policy;
-  const json& fields = reader.object(rule, "retries");
-  // A policy that does not say how often means: not at all.
-  policy.attempts = static_cast<uint32_t>(reader.integer(fields, "attempts", 0, INT32_MAX).value_or(0));
-  policy.per_try_timeout = reader.duration(fields, "perTryTimeout", kLeastDuration);
-  policy.backoff = reader.duration(fields, "backoff", kLeastDuration);
-  policy.ignore_previous_hosts = reader.boolean(fields, "retryIgnorePreviousHosts").value_or(true);
-  const std::string conditions = reader.string(fields, "retryOn");
-  if (conditions.empty()) return policy;
-  policy.conditions = 0;
-  for (const std::string_view name : comma_separated(conditions)) decode_condition(reader, fields, name, policy);
-  std::sort(policy.status_codes.begin(), policy.status_codes.end());
-  return policy;
-}
-
 // Whether gateways, those of a match or else those of its VirtualService, have the mesh among them.
 bool for_mesh(const std::vector<std::string>& own, const std::vector<std::string>& of_service) {
   const std::vector<std::string>& gateways = own.empty() ? of_service : own;
@@ -261,7 +188,7 @@ void decode_rule(ObjectReader& reader, const json& fields, uint64_t path, Virtua
                   "the rule has no destination: its calls are answered 503 (NC)");
   rule.timeout = reader.duration(fields, "timeout", base::Duration::zero());
   if (rule.timeout && *rule.timeout == base::Duration::zero()) rule.timeout.reset();  // 0s: none
-  rule.retries = decode_retries(reader, fields);
+  rule.retries = decode_retries(reader, fields, "retries");
   rule.headers = decode_header_rules(reader, fields);
   rule.rewrite = decode_rewrite(reader, fields);
   report_not_applied(reader, fields, kNotAppliedInRules);
@@ -270,14 +197,14 @@ void decode_rule(ObjectReader& reader, const json& fields, uint64_t path, Virtua
   std::move(places.begin(), places.end(), std::back_inserter(service.places));
 }
 
-// "pkg.Service/Method, /pkg.Service/Other" as paths.
-std::optional<std::vector<std::string>> idempotent_methods(const config::Labels& annotations) {
-  const auto found = annotations.find("weir.dev/idempotent-methods");
-  if (found == annotations.end()) return std::nullopt;
-  std::vector<std::string> paths;
-  for (const std::string_view name : comma_separated(found->second))
-    paths.push_back(name.starts_with('/') ? std::string(name) : "/" + std::string(name));
-  return paths;
+// Whether what the rule's own retries call again may have been processed, at least in part.
+bool may_repeat(const RouteRule& rule) {
+  using config::RetryOn;
+  constexpr auto kNotProcessed = static_cast<uint32_t>(RetryOn::connect_failure) |
+                                 static_cast<uint32_t>(RetryOn::refused_stream) |
+                                 static_cast<uint32_t>(RetryOn::reset_before_request);
+  return rule.retries && !rule.direct_response && rule.retries->attempts > 0 &&
+         (rule.retries->conditions & ~kNotProcessed) != 0;
 }
 
 }  // namespace
@@ -298,11 +225,22 @@ void decode_into(ObjectReader& reader, VirtualService& object) {
                   "it names no host, so it applies to nothing (delegates come later)");
   const uint64_t path = LineTable::child(LineTable::child(reader.path(), "spec"), "http");
   const std::vector<const json*> rules = reader.objects(spec, "http");
-  for (size_t i = 0; i < rules.size(); ++i) decode_rule(reader, *rules[i], LineTable::child(path, i), object);
-  if (const auto methods = idempotent_methods(object.metadata.annotations))
-    for (RouteRule& rule : object.http) rule.retries.idempotent_methods = methods;
+  const json* repeating = nullptr;  // the first rule whose retries may repeat calls: one finding is enough
+  for (size_t i = 0; i < rules.size(); ++i) {
+    const size_t before = object.http.size();
+    decode_rule(reader, *rules[i], LineTable::child(path, i), object);
+    if (!repeating && object.http.size() > before && may_repeat(object.http.back())) repeating = rules[i];
+  }
+  object.idempotent_methods = idempotent_methods(object.metadata.annotations);
   report_not_applied(reader, spec, kNotAppliedInSpec);
   check_hosts(reader, spec);
+  if (repeating && !object.idempotent_methods && !reader.rejected())
+    reader.report(
+        Code::retries_may_repeat, (*repeating)["retries"], "retryOn",
+        "its retries may repeat calls that a server has processed already, and no method is declared "
+        "idempotent: all are repeated",
+        "list the methods that may run twice in the annotation weir.dev/idempotent-methods (pkg.Service/Method, "
+        "between commas); the others are then repeated only if no server has seen them");
 }
 
 }  // namespace weir::kubernetes

@@ -82,10 +82,9 @@ class FileReader {
 
   void report(Code code, int line, std::string message, std::string fix) {
     out_->complete = false;
-    if (out_->findings.size() < kMaxFindings) {
-      out_->findings.push_back(finding(code, {file_, line}, {}, std::move(message), std::move(fix)));
-    }
+    findings_.add(finding(code, {file_, line}, {}, std::move(message), std::move(fix)));
   }
+  std::vector<config::Finding> take_findings() { return findings_.take({file_, 0}, {}); }
 
  private:
   static constexpr size_t kMaxFindings = 50;
@@ -150,6 +149,7 @@ class FileReader {
 
   const std::string& file_;
   Documents* out_;
+  FindingList findings_{kMaxFindings};
   Budget budget_;
   size_t yaml_documents_ = 0;
 };
@@ -184,6 +184,7 @@ Documents parse_documents(std::string_view text, const std::string& file, Format
   } else {
     reader.read_yaml(text);
   }
+  result.findings = reader.take_findings();
   return result;
 }
 

@@ -1,6 +1,8 @@
 #include "kubernetes/findings.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "weir/admin_api.h"
 
@@ -21,6 +23,27 @@ config::Finding finding(Code code, const Origin& origin, std::string object, std
   const CodeMeaning& meaning = kCodes[static_cast<size_t>(code)];
   return {std::string(meaning.id), meaning.severity,   origin.file,   origin.line,
           std::move(object),       std::move(message), std::move(fix)};
+}
+
+void FindingList::add(config::Finding finding) {
+  if (full()) return leave_out(finding.severity);
+  findings_.push_back(std::move(finding));
+}
+
+void FindingList::leave_out(config::Severity severity) {
+  ++left_out_;
+  worst_ = std::max(worst_, severity);
+}
+
+std::vector<config::Finding> FindingList::take(const Origin& origin, std::string object) {
+  if (left_out_ > 0) {
+    findings_.push_back(finding(Code::more_findings, origin, std::move(object),
+                                "there are " + std::to_string(left_out_) + " more findings, which are not listed",
+                                "correct those that are"));
+    findings_.back().severity = worst_;
+    left_out_ = 0;
+  }
+  return std::exchange(findings_, {});
 }
 
 nlohmann::json to_json(const config::Finding& finding) {

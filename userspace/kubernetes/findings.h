@@ -7,6 +7,7 @@
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "config/finding.h"
 #include "kubernetes/objects.h"
@@ -21,6 +22,7 @@ enum class Code : uint8_t {
   limit_exceeded,
   duplicate_key,
   not_an_object,
+  more_findings,
   wrong_type,
   missing_field,
   bad_value,
@@ -54,6 +56,7 @@ enum class Code : uint8_t {
   streams_without_connections,
   bad_header_operation,
   repeated_destination,
+  retries_may_repeat,
 };
 
 struct CodeMeaning {
@@ -64,7 +67,7 @@ struct CodeMeaning {
 };
 
 // In the order of enum Code.
-inline constexpr std::array<CodeMeaning, 40> kCodes{{
+inline constexpr std::array<CodeMeaning, 42> kCodes{{
     // Files and documents
     {Code::unreadable_directory, "WEIR0001", config::Severity::error,
      "the manifests directory cannot be read; the last good configuration stays"},
@@ -77,6 +80,8 @@ inline constexpr std::array<CodeMeaning, 40> kCodes{{
     {Code::duplicate_key, "WEIR0006", config::Severity::error, "a mapping has the same key twice"},
     {Code::not_an_object, "WEIR0007", config::Severity::warning,
      "a document is not a Kubernetes object (kind and apiVersion are missing)"},
+    {Code::more_findings, "WEIR0008", config::Severity::info,
+     "an object or a file has more findings than are listed; as severe as the worst of them"},
     // Objects
     {Code::wrong_type, "WEIR0101", config::Severity::error, "a field has the wrong type; the object is rejected"},
     {Code::missing_field, "WEIR0102", config::Severity::error, "a required field is missing; the object is rejected"},
@@ -119,7 +124,7 @@ inline constexpr std::array<CodeMeaning, 40> kCodes{{
     {Code::route_not_applied, "WEIR0501", config::Severity::warning,
      "a part of a VirtualService that weir does not apply, or that says nothing"},
     {Code::policy_not_applied, "WEIR0502", config::Severity::warning,
-     "a part of a DestinationRule that weir does not apply yet"},
+     "a part of a DestinationRule or of the mesh's configuration that weir does not apply yet"},
     {Code::unknown_retry_condition, "WEIR0503", config::Severity::warning,
      "retryOn has a name that is no condition; it is ignored"},
     {Code::unknown_host, "WEIR0504", config::Severity::warning,
@@ -137,9 +142,29 @@ inline constexpr std::array<CodeMeaning, 40> kCodes{{
      "a header operation or rewrite of a VirtualService that HTTP/2 does not allow; it is left out"},
     {Code::repeated_destination, "WEIR0511", config::Severity::warning,
      "a route has the same destination twice; their weights add up"},
+    {Code::retries_may_repeat, "WEIR0512", config::Severity::warning,
+     "retries of a VirtualService may repeat calls that a server has processed, and no method is declared idempotent"},
 }};
 
+constexpr config::Severity severity_of(Code code) { return kCodes[static_cast<size_t>(code)].severity; }
 config::Finding finding(Code code, const Origin& origin, std::string object, std::string message, std::string fix = {});
+
+// The first `limit` findings about something; of those beyond only their number is kept.
+class FindingList {
+ public:
+  explicit FindingList(size_t limit) : limit_(limit) {}
+  bool full() const { return findings_.size() >= limit_; }
+  void add(config::Finding finding);
+  void leave_out(config::Severity severity);
+  // The list, which is empty then. If some were left out, one more at its end says how many.
+  std::vector<config::Finding> take(const Origin& origin, std::string object);
+
+ private:
+  size_t limit_;
+  std::vector<config::Finding> findings_;
+  size_t left_out_ = 0;
+  config::Severity worst_ = config::Severity::info;  // of those left out
+};
 
 // As the admin socket and `weirctl -o json` give it (weir/admin_api.h).
 nlohmann::json to_json(const config::Finding& finding);

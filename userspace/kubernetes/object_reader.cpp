@@ -10,9 +10,6 @@ namespace {
 
 using nlohmann::json;
 
-// An object with more problems than these is not worth a longer list.
-constexpr size_t kMaxFindings = 10;
-
 const json kNoObject = json::object();
 const json kNoArray = json::array();
 
@@ -237,16 +234,17 @@ void ObjectReader::wrong_type(const json& parent, std::string_view key, const js
 
 void ObjectReader::reject(Code code, const json& parent, std::string_view key, std::string problem, std::string fix) {
   rejected_ = true;
-  if (findings_.size() >= kMaxFindings) return;
+  // Finding the place of each of very many problems would take long.
+  if (findings_.full()) return findings_.leave_out(severity_of(code));
   Place place = place_of(parent, key);
-  std::string message = (place.path.empty() ? "the object" : place.path) + " " + problem + "; object rejected";
-  findings_.push_back(finding(code, {origin_.file, place.line}, object_name_, std::move(message), std::move(fix)));
+  std::string message = (place.path.empty() ? "the object" : place.path) + " " + problem + "; " + part_ + " rejected";
+  findings_.add(finding(code, {origin_.file, place.line}, object_name_, std::move(message), std::move(fix)));
 }
 
 void ObjectReader::report(Code code, const json& parent, std::string_view key, std::string message, std::string fix) {
-  if (findings_.size() >= kMaxFindings) return;
+  if (findings_.full()) return findings_.leave_out(severity_of(code));
   Place place = place_of(parent, key);
-  findings_.push_back(finding(code, {origin_.file, place.line}, object_name_, std::move(message), std::move(fix)));
+  findings_.add(finding(code, {origin_.file, place.line}, object_name_, std::move(message), std::move(fix)));
 }
 
 ObjectReader::Place ObjectReader::find(const json& target) const {

@@ -18,6 +18,8 @@ namespace weir::kubernetes {
 
 class ObjectReader {
  public:
+  // An object with more problems than these is not worth a longer list.
+  static constexpr size_t kMaxFindings = 10;
   using json = nlohmann::json;
 
   ObjectReader(const Document& document, Origin origin) : document_(document), origin_(std::move(origin)) {}
@@ -54,11 +56,19 @@ class ObjectReader {
   // A finding that does not reject the object.
   void report(Code code, const json& parent, std::string_view key, std::string message, std::string fix = {});
   bool rejected() const { return rejected_; }
+  // From here on a rejection is one of `part` alone, and there is none yet.
+  void begin_part(std::string part) {
+    part_ = std::move(part);
+    rejected_ = false;
+  }
   // The hash of the object's own path, and the line of a path below it.
   uint64_t path() const { return document_.path; }
   int line_at(uint64_t path) const { return document_.lines ? document_.lines->find(path) : 0; }
 
-  std::vector<config::Finding>& findings() { return findings_; }
+  // One that was made elsewhere.
+  void add(config::Finding finding) { findings_.add(std::move(finding)); }
+  // All that there are, once.
+  std::vector<config::Finding> take_findings() { return findings_.take({origin_.file, document_.line}, object_name_); }
 
  private:
   const json* member(const json& parent, const char* key) const;
@@ -73,7 +83,8 @@ class ObjectReader {
   const Document& document_;
   Origin origin_;
   std::string object_name_;
-  std::vector<config::Finding> findings_;
+  FindingList findings_{kMaxFindings};
+  std::string part_ = "object";
   bool rejected_ = false;
 };
 

@@ -15,9 +15,11 @@ const char* to_string(Kind kind) {
     case Kind::virtual_service:
       return "VirtualService";
     case Kind::destination_rule:
+      return "DestinationRule";
+    case Kind::mesh_config:
       break;
   }
-  return "DestinationRule";
+  return "ConfigMap";
 }
 
 std::string ObjectKey::to_string() const {

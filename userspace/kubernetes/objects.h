@@ -131,7 +131,8 @@ struct VirtualService {
   std::vector<std::string> gateways;   // empty: mesh
   std::vector<std::string> export_to;  // empty: all namespaces
   std::vector<config::RouteRule> http;
-  std::vector<DestinationPlace> places;  // of all destinations in `http`
+  std::vector<DestinationPlace> places;                        // of all destinations in `http`
+  std::optional<std::vector<std::string>> idempotent_methods;  // paths (annotation weir.dev/idempotent-methods)
   bool operator==(const VirtualService&) const = default;
 };
 
@@ -145,10 +146,19 @@ struct DestinationRule {
   bool operator==(const DestinationRule&) const = default;
 };
 
-using Object = std::variant<Service, EndpointSlice, Pod, Namespace, VirtualService, DestinationRule>;
+// The mesh's own configuration (istio.mesh.v1alpha1 MeshConfig): the ConfigMap istio in istio-system.
+struct MeshConfig {
+  Metadata metadata;
+  std::string root_namespace = "istio-system";
+  config::RetryPolicy default_retries = config::default_retry_policy();
+  std::vector<std::string> virtual_service_export_to, destination_rule_export_to;  // of those without exportTo
+  bool operator==(const MeshConfig&) const = default;
+};
+
+using Object = std::variant<Service, EndpointSlice, Pod, Namespace, VirtualService, DestinationRule, MeshConfig>;
 
 // In the order of Object's alternatives.
-enum class Kind : uint8_t { service, endpoint_slice, pod, namespace_, virtual_service, destination_rule };
+enum class Kind : uint8_t { service, endpoint_slice, pod, namespace_, virtual_service, destination_rule, mesh_config };
 const char* to_string(Kind kind);
 
 template <class T>
@@ -159,6 +169,7 @@ constexpr Kind kind_of() {
   if constexpr (std::is_same_v<T, Namespace>) return Kind::namespace_;
   if constexpr (std::is_same_v<T, VirtualService>) return Kind::virtual_service;
   if constexpr (std::is_same_v<T, DestinationRule>) return Kind::destination_rule;
+  if constexpr (std::is_same_v<T, MeshConfig>) return Kind::mesh_config;
 }
 
 struct ObjectKey {

@@ -45,6 +45,7 @@ class Translator::Build {
 
   std::shared_ptr<const config::Snapshot> run() {
     snapshot_->revision = previous_ ? previous_->revision + 1 : 1;
+    snapshot_->default_retries = translator_.rules_->mesh().default_retries;
     findings_ = store_.findings();
     add_pods();
     add_services();
@@ -216,6 +217,7 @@ bool Translator::note(const Change& change, const config::Snapshot& previous, st
   switch (change.key.kind) {
     case Kind::pod:
     case Kind::namespace_:
+    case Kind::mesh_config:
       return false;
     case Kind::service:
       touched.emplace_back(change.key.namespace_name, change.key.name);

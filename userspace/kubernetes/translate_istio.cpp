@@ -12,7 +12,15 @@
 namespace weir::kubernetes {
 namespace {
 
-constexpr std::string_view kRootNamespace = "istio-system";
+// exportTo: "." is the object's own namespace, "*" is all, which is also what nothing means.
+std::vector<std::string> visible_namespaces(const std::vector<std::string>& export_to, const std::string& own) {
+  std::vector<std::string> names;
+  for (const std::string& name : export_to) {
+    if (name == "*") return {};
+    names.push_back(name == "." ? own : name);
+  }
+  return names;
+}
 
 std::pair<std::string, std::string> name_of(const Metadata& metadata) {
   return {metadata.namespace_name, metadata.name};
@@ -34,15 +42,6 @@ void merge(const DestinationRule& rule, config::ServicePolicy& into) {
 }
 
 }  // namespace
-
-std::vector<std::string> visible_namespaces(const std::vector<std::string>& export_to, const std::string& own) {
-  std::vector<std::string> names;
-  for (const std::string& name : export_to) {
-    if (name == "*") return {};
-    names.push_back(name == "." ? own : name);
-  }
-  return names;
-}
 
 std::string complete_host(std::string_view host, std::string_view namespace_name, std::string_view cluster_domain) {
   std::string complete(host);
@@ -98,13 +97,16 @@ std::vector<typename IstioRules::ByHost<T>::Match> IstioRules::ByHost<T>::find(s
 }
 
 void IstioRules::rebuild(const ObjectStore& store) {
+  MeshConfig mesh;
+  store.for_each<MeshConfig>([&](const MeshConfig& only) { mesh = only; });
+  const bool same_mesh = std::exchange(mesh_, mesh) == mesh;
   const auto before = std::exchange(routes_, {});
   policies_.clear();
   routes_by_host_ = {};
   policies_by_host_ = {};
   store.for_each_shared<VirtualService>([&](const std::shared_ptr<const VirtualService>& object) {
     const auto known = before.find(name_of(object->metadata));
-    const bool same = known != before.end() && known->second.object == object;
+    const bool same = same_mesh && known != before.end() && known->second.object == object;
     Route route = same ? known->second : translate(object);
     if (known != before.end() && *known->second.translated == *route.translated)
       route.translated = known->second.translated;
@@ -146,17 +148,33 @@ std::vector<std::string> IstioRules::apply(const Change& change) {
   return hosts;
 }
 
+std::vector<std::string> IstioRules::clients_of(const VirtualService& object) const {
+  return visible_namespaces(object.export_to.empty() ? mesh_.virtual_service_export_to : object.export_to,
+                            object.metadata.namespace_name);
+}
+
+std::vector<std::string> IstioRules::clients_of(const DestinationRule& object) const {
+  // One that chooses its clients' pods chooses among those of its own namespace, whatever exportTo says.
+  if (!object.workload_selector.empty()) return {object.metadata.namespace_name};
+  return visible_namespaces(object.export_to.empty() ? mesh_.destination_rule_export_to : object.export_to,
+                            object.metadata.namespace_name);
+}
+
 IstioRules::Route IstioRules::translate(const std::shared_ptr<const VirtualService>& object) const {
   config::VirtualService result;
   result.namespace_name = object->metadata.namespace_name;
   result.name = object->metadata.name;
-  result.export_to = visible_namespaces(object->export_to, result.namespace_name);
+  result.export_to = clients_of(*object);
   for (const std::string& host : object->hosts)
     result.hosts.push_back(complete_host(host, result.namespace_name, cluster_domain_));
   result.rules = object->http;
-  for (config::RouteRule& rule : result.rules)
+  for (config::RouteRule& rule : result.rules) {
     for (config::RouteDestination& destination : rule.destinations)
       destination.host = complete_host(destination.host, result.namespace_name, cluster_domain_);
+    if (!object->idempotent_methods) continue;
+    if (!rule.retries) rule.retries = mesh_.default_retries;
+    rule.retries->idempotent_methods = object->idempotent_methods;
+  }
   return {object, std::make_shared<const config::VirtualService>(std::move(result))};
 }
 
@@ -192,7 +210,7 @@ std::vector<config::ServicePolicy> IstioRules::policies_of(std::string_view fqdn
         next_host();
       }
       host = match.host;
-      scope.visible_to = visible_namespaces(rule.export_to, rule.metadata.namespace_name);
+      scope.visible_to = clients_of(rule);
       scope.workload = rule.workload_selector;
       if (!rule.workload_selector.empty()) {
         result.push_back({scope, rule.policy, rule.subsets});
@@ -208,9 +226,9 @@ std::vector<config::ServicePolicy> IstioRules::policies_of(std::string_view fqdn
   std::set<std::string_view> homes;
   for (const auto& match : matching) homes.insert(match.entry->object->metadata.namespace_name);
   for (const std::string_view home : homes)
-    if (home != kRootNamespace) add(home, {std::string(home), {}, {}});
+    if (home != mesh_.root_namespace) add(home, {std::string(home), {}, {}});
   if (homes.contains(service_namespace)) add(service_namespace, {});
-  if (homes.contains(kRootNamespace) && service_namespace != kRootNamespace) add(kRootNamespace, {});
+  if (homes.contains(mesh_.root_namespace) && service_namespace != mesh_.root_namespace) add(mesh_.root_namespace, {});
   return result;
 }
 

@@ -18,14 +18,12 @@ std::string complete_host(std::string_view host, std::string_view namespace_name
 // `pattern` is a complete name, "*.rest", or "*".
 bool host_matches(std::string_view pattern, std::string_view host);
 
-// exportTo: "." is the object's own namespace, "*" is all, which is also what nothing means.
-std::vector<std::string> visible_namespaces(const std::vector<std::string>& export_to, const std::string& own);
-
 class IstioRules {
  public:
   explicit IstioRules(std::string cluster_domain) : cluster_domain_(std::move(cluster_domain)) {}
 
-  // Forgets all and takes those of the store. A VirtualService that is the same as before keeps its translation.
+  // Forgets all and takes those of the store, the mesh's configuration first. A VirtualService that is the same as
+  // before keeps its translation.
   void rebuild(const ObjectStore& store);
   // A VirtualService or DestinationRule has come, changed or gone. Returns the hosts that it concerns, patterns
   // among them.
@@ -36,7 +34,9 @@ class IstioRules {
   // The policies for clients of a Service, in the order in which they are looked up.
   std::vector<config::ServicePolicy> policies_of(std::string_view fqdn, std::string_view namespace_name) const;
 
-  // translate_istio_findings.cpp: hosts that are no Service, subsets that nobody defines, objects that contradict each
+  const MeshConfig& mesh() const { return mesh_; }
+
+  // check_istio.cpp: hosts that are no Service, subsets that nobody defines, objects that contradict each
   // other.
   void check(const config::Snapshot& snapshot, std::vector<config::Finding>& findings) const;
 
@@ -72,6 +72,9 @@ class IstioRules {
   };
   using Name = std::pair<std::string, std::string>;  // namespace, name
 
+  // The namespaces whose pods see the object, by its exportTo or else the mesh's; empty: all.
+  std::vector<std::string> clients_of(const VirtualService& object) const;
+  std::vector<std::string> clients_of(const DestinationRule& object) const;
   Route translate(const std::shared_ptr<const VirtualService>& object) const;
   Policy translate(const std::shared_ptr<const DestinationRule>& object) const;
   class Suggestions;
@@ -81,6 +84,7 @@ class IstioRules {
                    std::vector<config::Finding>& findings) const;
 
   std::string cluster_domain_;
+  MeshConfig mesh_;
   std::map<Name, Route> routes_;
   std::map<Name, Policy> policies_;
   ByHost<Route> routes_by_host_;

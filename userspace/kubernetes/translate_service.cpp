@@ -40,6 +40,10 @@ void report_settings(const Service& service, const Slices& slices, const Cluster
   if (headless != service.metadata.annotations.end() && headless->second == "true") {
     not_applied("weir.dev/balance-headless", "connections to its pods' own addresses are not diverted");
   }
+  const auto exported = service.metadata.annotations.find("networking.istio.io/exportTo");
+  if (exported != service.metadata.annotations.end() && exported->second != "*") {
+    not_applied("networking.istio.io/exportTo", "every enrolled pod sees the Service");
+  }
   if (service.internal_traffic_policy_local && settings.node_name.empty()) {
     findings.push_back(about(Code::unknown_own_node, service, 0,
                              "internalTrafficPolicy is Local, but the agent does not know its node: calls go to the "

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "grpc/message.h"
+#include "routing/transform.h"
 
 namespace weir::proxy {
 namespace {
@@ -26,8 +27,15 @@ void add_overload(const LocalReply& reply, http::Headers& out) {
 }
 
 void add_grpc_fields(const LocalReply& reply, http::Headers& out) {
-  out.add("grpc-status", grpc::number(reply.grpc_status));
-  if (!reply.message.empty()) out.add("grpc-message", grpc::percent_encode(reply.message));
+  if (!out.find("grpc-status")) out.add("grpc-status", grpc::number(reply.grpc_status));
+  if (!reply.message.empty()) out.set("grpc-message", grpc::percent_encode(reply.message));
+}
+
+// The status and what the rule adds; what follows replaces that where it must not be changed.
+void begin_head(const LocalReply& reply, std::string_view status, http::Headers& out) {
+  out.clear();
+  out.add(":status", status);
+  if (reply.operations) routing::apply(*reply.operations, out);
 }
 
 }  // namespace
@@ -54,17 +62,19 @@ LocalReply local_reply(Flag flag, std::string_view details, std::string_view mes
     default:
       break;
   }
-  return LocalReply{flag, http_status, grpc_status, details, message};
+  return {flag, http_status, grpc_status, details, message};
 }
 
-LocalReply direct_reply(int http_status, std::string_view body) {
-  return LocalReply{std::nullopt, http_status, grpc::status_of_http(http_status), "direct_response", body};
+LocalReply direct_reply(const config::RouteRule& rule) {
+  const config::DirectResponse& response = *rule.direct_response;
+  return {std::nullopt,      response.status, grpc::status_of_http(response.status),
+          "direct_response", response.body,   &rule.headers.response};
 }
 
 void make_trailers_only(const LocalReply& reply, http::Headers& out) {
-  out.clear();
-  out.add(":status", "200");
-  out.add("content-type", "application/grpc");
+  begin_head(reply, "200", out);
+  out.remove("content-length");
+  out.set("content-type", "application/grpc");
   add_grpc_fields(reply, out);
   add_overload(reply, out);
 }
@@ -75,10 +85,9 @@ void make_trailers(const LocalReply& reply, http::Headers& out) {
 }
 
 void make_plain_head(const LocalReply& reply, http::Headers& out) {
-  out.clear();
-  out.add(":status", Number(static_cast<size_t>(reply.http_status)).view());
-  out.add("content-type", "text/plain");
-  out.add("content-length", Number(reply.message.size()).view());
+  begin_head(reply, Number(static_cast<size_t>(reply.http_status)).view(), out);
+  if (!out.find("content-type")) out.add("content-type", "text/plain");
+  out.set("content-length", Number(reply.message.size()).view());
   add_overload(reply, out);
 }
 

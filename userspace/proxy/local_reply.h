@@ -5,6 +5,7 @@
 #include <optional>
 #include <string_view>
 
+#include "config/routes.h"
 #include "grpc/status.h"
 #include "http/headers.h"
 #include "telemetry/rpc.h"
@@ -17,13 +18,17 @@ struct LocalReply {
   grpc::Status grpc_status;
   std::string_view details;  // RESPONSE_CODE_DETAILS in the access log
   std::string_view message;  // for the application: grpc-message, or the body
+  // What a rule changes in the response's head, null: nothing. A content-type of its own (of a plain response) or a
+  // grpc-status counts; the rest of the message's frame can't be changed.
+  const config::HeaderOperations* operations = nullptr;
 };
 
 // The statuses that go with `flag`.
 LocalReply local_reply(telemetry::Flag flag, std::string_view details, std::string_view message);
 
-// VirtualService directResponse; a gRPC client is told by the status that stands for `http_status`.
-LocalReply direct_reply(int http_status, std::string_view body);
+// The rule's directResponse, with what the rule changes in responses; a gRPC client is told by the status that stands for
+// its HTTP status. Refers to the rule.
+LocalReply direct_reply(const config::RouteRule& rule);
 
 // A whole gRPC response in one header section (Trailers-Only).
 void make_trailers_only(const LocalReply& reply, http::Headers& out);

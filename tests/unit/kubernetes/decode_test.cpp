@@ -334,7 +334,28 @@ TEST(Findings, ThereAreNotTooManyOfOneObject) {
   for (int i = 0; i < 1000; ++i) text += "  - {port: x}\n";
   SourceContents contents = read_manifest(text, "f.yaml");
   EXPECT_EQ(contents.rejected.size(), 1u);
-  EXPECT_LE(contents.findings.size(), 10u);
+  ASSERT_EQ(contents.findings.size(), 11u);
+  const config::Finding& rest = contents.findings[10];
+  EXPECT_EQ(rest.code, "WEIR0008");
+  EXPECT_EQ(rest.severity, config::Severity::error) << "as those that are not listed";
+  EXPECT_EQ(rest.object, contents.findings[0].object);
+  EXPECT_THAT(rest.message, HasSubstr("1990 more"));
+}
+
+TEST(Findings, ThoseBeyondTheLimitAreCounted) {
+  const auto made = [](Code code) { return finding(code, {"f", 1}, "o", "m"); };
+  for (const size_t count : {size_t{0}, size_t{2}, size_t{3}, size_t{5}}) {
+    FindingList list(3);
+    for (size_t i = 0; i < count; ++i) list.add(made(i == 3 ? Code::defined_twice : Code::unused_slice));
+    const auto taken = list.take({"g", 7}, "p");
+    ASSERT_EQ(taken.size(), std::min<size_t>(count, 4)) << count;
+    EXPECT_TRUE(list.take({}, {}).empty());
+    if (count < 4) continue;
+    EXPECT_EQ(taken[3].object, "p");
+    EXPECT_EQ(taken[3].line, 7);
+    EXPECT_EQ(taken[3].severity, config::Severity::warning);
+    EXPECT_THAT(taken[3].message, HasSubstr("2 more"));
+  }
 }
 
 TEST(Findings, CodesAreUnique) {

@@ -161,7 +161,9 @@ TEST(Limits, StopBombs) {
   for (size_t i = 0; i < kMaxDocuments; ++i) many += "---\na\n";
   Documents parsed = yaml(many);
   EXPECT_FALSE(parsed.complete);
-  EXPECT_LT(parsed.findings.size(), 100u);
+  ASSERT_EQ(parsed.findings.size(), 51u);
+  EXPECT_EQ(parsed.findings.back().code, "WEIR0008");
+  EXPECT_THAT(parsed.findings.back().message, testing::HasSubstr(std::to_string(kMaxDocuments - 50) + " more"));
 }
 
 TEST(Limits, RefuseALargeFile) {

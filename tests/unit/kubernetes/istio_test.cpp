@@ -104,19 +104,24 @@ TEST(VirtualServiceDecode, RetriesAsIstioReadsThem) {
   const std::vector<RetryOn> kDefault = {RetryOn::connect_failure, RetryOn::refused_stream, RetryOn::unavailable,
                                          RetryOn::cancelled};
   const Case kCases[] = {
-      {"", 2, kDefault, ""},
       {"retries: {attempts: 0}", 0, kDefault, ""},
       {"retries: {perTryTimeout: 2s}", 0, kDefault, ""},
-      {"retries: {attempts: 3}", 3, kDefault, ""},
+      {"retries: {attempts: 3}", 3, kDefault, "WEIR0512"},
       {"retries: {attempts: 3, retryOn: \"unavailable, resource-exhausted,deadline-exceeded\"}",
        3,
        {RetryOn::unavailable, RetryOn::resource_exhausted, RetryOn::deadline_exceeded},
-       ""},
+       "WEIR0512"},
       {"retries: {attempts: 1, retryOn: \"5xx,503,gateway-error,retriable-status-codes\"}",
        1,
        {RetryOn::http_5xx, RetryOn::gateway_error, RetryOn::retriable_status_codes},
+       "WEIR0512"},
+      {"retries: {attempts: 1, retryOn: \"unavailabel,99,reset\"}", 1, {RetryOn::reset}, "WEIR0503 WEIR0503 WEIR0512"},
+      {"retries: {attempts: 0, retryOn: reset}", 0, {RetryOn::reset}, ""},
+      {"retries: {attempts: 1, retryOn: \"connect-failure,refused-stream,reset-before-request\"}",
+       1,
+       {RetryOn::connect_failure, RetryOn::refused_stream, RetryOn::reset_before_request},
        ""},
-      {"retries: {attempts: 1, retryOn: \"unavailabel,99,reset\"}", 1, {RetryOn::reset}, "WEIR0503 WEIR0503"},
+      {"retries: {attempts: 1, retryOn: retriable-headers}", 1, {}, "WEIR0501"},
   };
   for (const Case& c : kCases) {
     const SourceContents contents =
@@ -124,11 +129,40 @@ TEST(VirtualServiceDecode, RetriesAsIstioReadsThem) {
                                       std::string(c.retries) + "\n"),
                       "f.yaml");
     EXPECT_EQ(codes(contents.findings), c.codes) << c.retries;
-    const config::RetryPolicy& policy = only<VirtualService>(contents).http.at(0).retries;
+    const config::RetryPolicy& policy = *only<VirtualService>(contents).http.at(0).retries;
     EXPECT_EQ(policy.attempts, c.attempts) << c.retries;
     uint32_t bits = 0;
     for (const RetryOn condition : c.conditions) bits |= static_cast<uint32_t>(condition);
     EXPECT_EQ(policy.conditions, bits) << c.retries;
+  }
+}
+
+TEST(VirtualServiceDecode, RetriesThatMayRepeatCallsAreToldOfOnce) {
+  const std::string rule = "  - route: [{destination: {host: a}}]\n";
+  const std::string repeating = rule + "    retries:\n      attempts: 2\n      retryOn: connect-failure,unavailable\n";
+  const std::string no_list = rule + "    retries:\n      attempts: 2\n";
+  const struct {
+    std::string rules;
+    const char* metadata;
+    int line;  // of the finding, 0: there is none
+  } kCases[] = {
+      {rule + repeating + repeating, "name: v", 11},
+      {no_list, "name: v", 9},
+      {rule, "name: v", 0},
+      {repeating, "name: v, annotations: {weir.dev/idempotent-methods: p.S/M}", 0},
+      {repeating, "name: v, annotations: {weir.dev/idempotent-methods: \"\"}", 0},
+      {"  - directResponse: {status: 200}\n    retries: {attempts: 2}\n", "name: v", 0},
+      {"  - match: [{gateways: [gw]}]\n    route: [{destination: {host: a}}]\n    retries: {attempts: 2}\n", "name: v",
+       0},
+  };
+  for (const auto& c : kCases) {
+    const SourceContents contents =
+        read_manifest(virtual_service("  hosts: [a]\n  http:\n" + c.rules, c.metadata), "f.yaml");
+    ASSERT_EQ(codes(contents.findings), c.line ? "WEIR0512" : "") << c.rules << testing::PrintToString(contents);
+    if (c.line == 0) continue;
+    EXPECT_EQ(contents.findings[0].line, c.line);
+    EXPECT_EQ(contents.findings[0].severity, config::Severity::warning);
+    EXPECT_THAT(contents.findings[0].fix, HasSubstr("weir.dev/idempotent-methods"));
   }
 }
 
@@ -314,6 +348,34 @@ TEST(IstioRules, TheMostSpecificAndOldestVirtualServiceComesFirst) {
   EXPECT_EQ(world.findings("WEIR0506")[0].object, "VirtualService default/young");
   ASSERT_EQ(world.findings("WEIR0504").size(), 1u);
   EXPECT_EQ(world.findings("WEIR0504")[0].object, "VirtualService default/none");
+}
+
+TEST(IstioRules, AHostIsClaimedTwiceOnlyIfSomeClientSeesBoth) {
+  const struct {
+    const char *of_a, *of_b;  // exportTo
+    std::vector<std::string> findings;
+  } kCases[] = {
+      {"[shop]", "[bank]", {}},
+      {"[.]", "[shop, bank]", {}},
+      {"[.]", "[shop, default]", {"b after a"}},
+      {"[bank, shop]", "[shop]", {"b after a"}},
+      {"[shop]", "[\"*\"]", {"b after 0"}},
+      {"[]", "[shop]", {"a after 0", "b after a"}},
+  };
+  for (const auto& c : kCases) {
+    const auto claim = [](const char* name, const std::string& export_to) {
+      return virtual_service("  exportTo: " + export_to + "\n" + route_to("greeter"), std::string("name: ") + name);
+    };
+    World world({greeter(), claim("\"0\"", "[elsewhere]"), claim("a", c.of_a), claim("b", c.of_b)});
+    world.build();
+    std::vector<std::string> found;
+    for (const config::Finding& finding : world.findings("WEIR0506")) {
+      const std::string holder = "belongs to VirtualService default/";
+      found.push_back(finding.object.substr(finding.object.find('/') + 1) + " after " +
+                      finding.message.substr(finding.message.find(holder) + holder.size(), 1));
+    }
+    EXPECT_EQ(found, c.findings) << c.of_a << " " << c.of_b;
+  }
 }
 
 TEST(IstioRules, SubsetsAreTheEndpointsWithTheirLabels) {

@@ -26,7 +26,7 @@ TEST(Mission, EveryFileLoads) {
       {"service-table.yaml", 3, ""},
       {"virtualservice-canary.yaml", 1, ""},
       {"virtualservice-ingress.yaml", 1, ""},
-      {"virtualservice-retries.yaml", 1, "WEIR0205"},
+      {"virtualservice-retries.yaml", 1, "WEIR0205 WEIR0512"},
       {"destinationrule-subsets.yaml", 1, ""},
       {"destinationrule-pool.yaml", 1, "WEIR0204"},
       {"gateway.yaml", 0, "WEIR0201"},
@@ -54,7 +54,7 @@ TEST(Mission, TheSlipsAreReportedWithTheirFix) {
   EXPECT_THAT(group.fix, HasSubstr("networking.istio.io/v1"));
 
   SourceContents retries = read_manifest(mission("virtualservice-retries.yaml"), "retries.yaml");
-  ASSERT_EQ(retries.findings.size(), 1u);
+  ASSERT_EQ(retries.findings.size(), 2u);
   const config::Finding& finding = retries.findings[0];
   EXPECT_EQ(finding.code, "WEIR0205");
   EXPECT_EQ(finding.line, 12);

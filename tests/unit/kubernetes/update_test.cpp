@@ -114,6 +114,10 @@ TEST_F(Update, ReachesTheServicesThatAChangeConcerns) {
       {"a Service that comes", "service9", service(9), "-"},
       {"a Service that goes", "service9", "", "-"},
       {"a pod", "pod1", "", "-"},
+      {"the mesh's configuration", "mesh",
+       "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\n"
+       "data: {mesh: 'rootNamespace: root'}\n",
+       "-"},
   };
   for (const auto& c : cases) {
     SCOPED_TRACE(c.what);

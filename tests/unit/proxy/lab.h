@@ -106,6 +106,7 @@ class Lab : public ::testing::Test {
   std::shared_ptr<const config::Snapshot> snapshot() {
     auto made = std::make_shared<config::Snapshot>();
     made->revision = ++revision_;
+    made->default_retries = default_retries;
     if (!service_exists) return made;
     auto service = std::make_shared<config::Service>();
     service->namespace_name = "default";
@@ -264,6 +265,7 @@ class Lab : public ::testing::Test {
   WorkerOptions options;
   config::Cluster cluster;
   std::vector<std::shared_ptr<const config::VirtualService>> virtual_services;
+  config::RetryPolicy default_retries = config::default_retry_policy();
   std::vector<config::ClusterView> views;
   bool service_exists = true;
   base::SocketAddress listener_address;

@@ -30,8 +30,7 @@ struct FlagsTest : Lab, ::testing::WithParamInterface<std::tuple<Way, bool>> {
   config::RouteRule rule;
   FlagsTest() {
     rule.destinations.push_back({cluster.host, {}, std::nullopt, 1, {}});
-    rule.retries = {};
-    rule.retries.attempts = 0;
+    rule.retries.emplace().attempts = 0;
   }
   void serve(std::function<void(StreamLog&)> answer) { server = &backend(std::move(answer)); }
   bool arrived(size_t count = 1) {
@@ -92,7 +91,7 @@ const Way kWays[] = {
     {"UTOfOneTry",
      [](FlagsTest& t) {
        t.serve(hold);
-       t.rule.retries.per_try_timeout = 30ms;
+       t.rule.retries->per_try_timeout = 30ms;
      },
      nullptr, "200 grpc 4 UT", "504 grpc -1 UT"},
     {"SI",
@@ -106,9 +105,9 @@ const Way kWays[] = {
        t.serve([](StreamLog& log) {
          if (log.stream && log.ended) log.stream->release(http::kInternalError);
        });
-       t.rule.retries.attempts = 1;
-       t.rule.retries.backoff = 1ms;
-       t.rule.retries.conditions = static_cast<uint32_t>(config::RetryOn::reset);
+       t.rule.retries->attempts = 1;
+       t.rule.retries->backoff = 1ms;
+       t.rule.retries->conditions = static_cast<uint32_t>(config::RetryOn::reset);
      },
      nullptr, "200 grpc 14 UR,URX", "503 grpc -1 UR,URX"},
     {"NR",

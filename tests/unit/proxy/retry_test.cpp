@@ -34,10 +34,9 @@ struct RetryTest : Lab {
     service->rules.resize(1);
     config::RouteRule& rule = service->rules[0];
     rule.destinations.push_back({cluster.host, {}, std::nullopt, 1, {}});
-    rule.retries = {};
-    rule.retries.attempts = attempts;
-    for (const RetryOn condition : conditions) rule.retries.conditions |= static_cast<uint32_t>(condition);
-    rule.retries.backoff = 1ms;
+    rule.retries.emplace().attempts = attempts;
+    for (const RetryOn condition : conditions) rule.retries->conditions |= static_cast<uint32_t>(condition);
+    rule.retries->backoff = 1ms;
     virtual_services = {service};
     return rule;
   }
@@ -67,6 +66,27 @@ TEST_F(RetryTest, EveryAttemptIsMadeThenTheLastAnswerIsTheClients) {
   }
   EXPECT_TRUE(recorded_becomes("200 grpc 14 URX x2"));
   EXPECT_EQ(stats().retries.value(), 6u);
+}
+
+TEST_F(RetryTest, TheMeshsDefaultIsForCallsWithoutAPolicyOfTheirOwn) {
+  auto& server = backend(failing(13));
+  default_retries = {};
+  default_retries.attempts = 1;
+  default_retries.conditions = static_cast<uint32_t>(RetryOn::internal);
+  default_retries.backoff = 1ms;
+  start();
+  Wire& app = client();
+  const auto attempts = [&] {
+    apply();
+    const size_t before = server.request_count();
+    EXPECT_TRUE(until_complete(app.unary()));
+    return server.request_count() - before;
+  };
+  EXPECT_EQ(attempts(), 2u) << "no VirtualService";
+  retry_on({}).retries.reset();
+  EXPECT_EQ(attempts(), 2u) << "a rule without retries";
+  retry_on({RetryOn::unavailable});
+  EXPECT_EQ(attempts(), 1u) << "a rule with retries";
 }
 
 TEST_F(RetryTest, WhatTheConditionsDoNotCoverGoesToTheClientAtOnce) {
@@ -99,7 +119,7 @@ TEST_F(RetryTest, HostsThatFailedAreAvoided) {
 
 TEST_F(RetryTest, AStuckAttemptIsCutByItsTimeout) {
   auto& stuck = backend(hold);
-  retry_on({RetryOn::deadline_exceeded}, 1).retries.per_try_timeout = 100ms;
+  retry_on({RetryOn::deadline_exceeded}, 1).retries->per_try_timeout = 100ms;
   start();
   const base::Instant begun = base::MonotonicClock::now();
   StreamLog& call = client().unary();

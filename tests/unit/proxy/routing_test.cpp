@@ -153,6 +153,41 @@ TEST_F(RoutingTest, ADirectResponseMeetsNoBackend) {
   EXPECT_TRUE(recorded_becomes("200 grpc 14 - x1; 429 grpc -1 - x1"));
 }
 
+TEST_F(RoutingTest, ADirectResponseHasTheRulesHeadersButItsOwnFrame) {
+  RouteRule rule;
+  rule.direct_response = {404, "gone"};
+  rule.headers.request.set = {{"x-request", "no"}};
+  rule.headers.response.set = {{"x-by", "weir"}, {"content-type", "text/html"}, {"content-length", "99"}};
+  rule.headers.response.add = {{"set-cookie", "a=b"}};
+  rule.headers.response.remove = {"content-length", "grpc-status"};
+  govern({rule});
+  start();
+  Wire& app = client();
+  StreamLog& call = done(app);
+  EXPECT_TRUE(trailers_only(call));
+  EXPECT_EQ(call.heads.at(0), (Fields{{":status", "200"},
+                                      {"content-type", "application/grpc"},
+                                      {"x-by", "weir"},
+                                      {"set-cookie", "a=b"},
+                                      {"grpc-status", "12"},
+                                      {"grpc-message", "gone"}}));
+  Fields plain = http2::testing::grpc_request();
+  std::erase_if(plain, [](const auto& f) { return f.first == "content-type"; });
+  StreamLog& page = done(app, plain);
+  EXPECT_EQ(page.heads.at(0), (Fields{{":status", "404"},
+                                      {"content-length", "4"},
+                                      {"content-type", "text/html"},
+                                      {"x-by", "weir"},
+                                      {"set-cookie", "a=b"}}));
+  EXPECT_EQ(page.body, "gone");
+  rule.headers.response = {};
+  rule.headers.response.set = {{"grpc-status", "5"}};
+  govern({rule});
+  apply();
+  EXPECT_EQ(grpc_status(done(app)), 5);
+  EXPECT_TRUE(recorded_becomes("200 grpc 12 - x1; 200 grpc 5 - x1; 404 grpc -1 - x1"));
+}
+
 TEST_F(RoutingTest, ARulesTimeoutHoldsAndCapsTheClients) {
   auto& server = backend(hold);
   RouteRule rule = to();

@@ -65,7 +65,6 @@ TEST(RetryState, ConditionsCoverWhatTheySay) {
       {RetryOn::gateway_error, " 503" + kSilent},
       {RetryOn::retriable_4xx, " 409"},
       {RetryOn::retriable_status_codes, " 418"},
-      {RetryOn::retriable_headers, ""},
   };
   for (const auto& [condition, expected] : kCases) {
     RetryPolicy one = policy({condition});

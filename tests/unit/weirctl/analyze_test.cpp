@@ -135,7 +135,11 @@ TEST(Analyze, SaysOfEachFileOfTheMissionWhatIsWrongWithIt) {
         "'grpc-service.default.svc.cluster.local'",
         "Warning [WEIR0504] (VirtualService default/grpc-with-retries, virtualservice-retries.yaml:12) it routes to "
         "'grpc-service.default.svc.cluster.cluster.local', which is no Service: these calls fail (NC); likely fix: "
-        "create the Service, or correct the host"}},
+        "create the Service, or correct the host",
+        "Warning [WEIR0512] (VirtualService default/grpc-with-retries, virtualservice-retries.yaml:18) its retries may "
+        "repeat calls that a server has processed already, and no method is declared idempotent: all are repeated; "
+        "likely fix: list the methods that may run twice in the annotation weir.dev/idempotent-methods "
+        "(pkg.Service/Method, between commas); the others are then repeated only if no server has seen them"}},
       {"",
        {"Warning [WEIR0204] (DestinationRule default/http2-connection-pool, destinationrule-pool.yaml:1) there is no "
         "API group networking.io; taken for networking.istio.io; likely fix: write apiVersion: networking.istio.io/v1",
@@ -154,7 +158,11 @@ TEST(Analyze, SaysOfEachFileOfTheMissionWhatIsWrongWithIt) {
         "'grpc-service.default.svc.cluster.local'",
         "Warning [WEIR0504] (VirtualService default/grpc-with-retries, virtualservice-retries.yaml:12) it routes to "
         "'grpc-service.default.svc.cluster.cluster.local', which is no Service: these calls fail (NC); likely fix: "
-        "write 'grpc-service.default.svc.cluster.local'"}},
+        "write 'grpc-service.default.svc.cluster.local'",
+        "Warning [WEIR0512] (VirtualService default/grpc-with-retries, virtualservice-retries.yaml:18) its retries may "
+        "repeat calls that a server has processed already, and no method is declared idempotent: all are repeated; "
+        "likely fix: list the methods that may run twice in the annotation weir.dev/idempotent-methods "
+        "(pkg.Service/Method, between commas); the others are then repeated only if no server has seen them"}},
   };
   for (const auto& c : kCases) {
     const Outcome outcome = run({kMission + c.file});

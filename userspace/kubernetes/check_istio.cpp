@@ -1,4 +1,4 @@
-// What is wrong with the rules as a whole, which none of the objects shows by itself.
+// What is wrong with VirtualServices and DestinationRules beside each other and the Services that there are.
 #include <algorithm>
 #include <set>
 #include <tuple>
@@ -9,15 +9,18 @@
 namespace weir::kubernetes {
 namespace {
 
-config::Finding about(Code code, Kind kind, const Metadata& metadata, std::string message, std::string fix = {}) {
-  return finding(code, metadata.origin, ObjectKey{kind, metadata.namespace_name, metadata.name}.to_string(),
-                 std::move(message), std::move(fix));
+// At `line` of its file; 0: where the object begins.
+config::Finding about(Code code, Kind kind, const Metadata& metadata, int line, std::string message,
+                      std::string fix = {}) {
+  const Origin origin{metadata.origin.file, line > 0 ? line : metadata.origin.line};
+  return finding(code, origin, ObjectKey{kind, metadata.namespace_name, metadata.name}.to_string(), std::move(message),
+                 std::move(fix));
 }
 
-config::Finding about_route(Code code, const Metadata& metadata, int line, std::string message, std::string fix) {
-  const Origin origin{metadata.origin.file, line > 0 ? line : metadata.origin.line};
-  return finding(code, origin, ObjectKey{Kind::virtual_service, metadata.namespace_name, metadata.name}.to_string(),
-                 std::move(message), std::move(fix));
+// Whether there may be clients that see both.
+bool share_clients(const std::vector<std::string>& one, const std::vector<std::string>& other) {
+  return one.empty() || other.empty() ||
+         std::find_first_of(one.begin(), one.end(), other.begin(), other.end()) != one.end();
 }
 
 // "; defined are 'v1', 'v2'", or nothing.
@@ -61,7 +64,7 @@ void IstioRules::check(const config::Snapshot& snapshot, std::vector<config::Fin
   for (const auto& [name, route] : routes_) {
     for (const std::string& host : route.hosts()) {
       if (host.starts_with('*') || snapshot.service_named(host)) continue;
-      findings.push_back(about(Code::unknown_host, Kind::virtual_service, route.object->metadata,
+      findings.push_back(about(Code::unknown_host, Kind::virtual_service, route.object->metadata, 0,
                                "its host " + shown(host) + " is no Service: no call is dialled to it",
                                suggestions.instead_of(host)));
     }
@@ -70,7 +73,7 @@ void IstioRules::check(const config::Snapshot& snapshot, std::vector<config::Fin
   for (const auto& [name, policy] : policies_) {
     const std::string& host = policy.host.front();
     if (host.starts_with('*') || snapshot.service_named(host)) continue;
-    findings.push_back(about(Code::unknown_host, Kind::destination_rule, policy.object->metadata,
+    findings.push_back(about(Code::unknown_host, Kind::destination_rule, policy.object->metadata, 0,
                              "its host " + shown(host) + " is no Service: it applies to nothing",
                              suggestions.instead_of(host)));
   }
@@ -81,13 +84,18 @@ void IstioRules::check(const config::Snapshot& snapshot, std::vector<config::Fin
 
 void IstioRules::check_claims(const ByHost<Route>::Entries& entries, std::vector<config::Finding>& findings) const {
   for (const auto& [host, claims] : entries) {
-    const config::VirtualService& first = *claims.front().translated;
-    for (size_t i = 1; i < claims.size(); ++i)
-      findings.push_back(about(Code::host_claimed_twice, Kind::virtual_service, claims[i].object->metadata,
+    for (auto claim = claims.begin(); claim != claims.end(); ++claim) {
+      const auto holder = std::find_if(claims.begin(), claim, [&](const Route& earlier) {
+        return share_clients(earlier.translated->export_to, claim->translated->export_to);
+      });
+      if (holder == claim) continue;
+      const config::VirtualService& first = *holder->translated;
+      findings.push_back(about(Code::host_claimed_twice, Kind::virtual_service, claim->object->metadata, 0,
                                "the host " + shown(host) + " belongs to VirtualService " + first.namespace_name + "/" +
                                    first.name + " already, which is older or comes first by name: for clients that " +
                                    "see both, none of these rules applies",
                                "put the rules into one VirtualService"));
+    }
   }
 }
 
@@ -98,11 +106,11 @@ void IstioRules::check_subsets(std::vector<config::Finding>& findings) const {
     for (const Policy& policy : policies) {
       if (!policy.object->workload_selector.empty()) continue;
       const std::string& home = policy.object->metadata.namespace_name;
-      const std::vector<std::string> visible = visible_namespaces(policy.object->export_to, home);
+      const std::vector<std::string> visible = clients_of(*policy.object);
       for (const config::Subset& subset : policy.object->subsets) {
         const auto [first, fresh] = subsets.try_emplace({home, host, visible, subset.name}, policy.object.get());
         if (!fresh)
-          findings.push_back(about(Code::subset_defined_twice, Kind::destination_rule, policy.object->metadata,
+          findings.push_back(about(Code::subset_defined_twice, Kind::destination_rule, policy.object->metadata, 0,
                                    "the subset " + shown(subset.name) + " of " + shown(host) +
                                        " is defined by DestinationRule " + first->second->metadata.namespace_name +
                                        "/" + first->second->metadata.name + " already, which counts"));
@@ -122,14 +130,14 @@ void IstioRules::check_route(const config::Snapshot& snapshot, const Suggestions
     const bool known = service != nullptr;
     if (!seen.emplace(host, known ? place.subset : std::string()).second) continue;
     if (!known) {
-      findings.push_back(about_route(Code::unknown_host, object.metadata, place.host_line,
-                                     "it routes to " + shown(host) + ", which is no Service: these calls fail (NC)",
-                                     suggestions.instead_of(host)));
+      findings.push_back(about(Code::unknown_host, Kind::virtual_service, object.metadata, place.host_line,
+                               "it routes to " + shown(host) + ", which is no Service: these calls fail (NC)",
+                               suggestions.instead_of(host)));
     } else if (!place.subset.empty() && !(*service)->has_subset(place.subset)) {
-      findings.push_back(about_route(Code::unknown_subset, object.metadata, place.subset_line,
-                                     "it routes to the subset " + shown(place.subset) + " of " + shown(host) +
-                                         ", which no DestinationRule defines: these calls fail (NC)",
-                                     "define the subset in a DestinationRule for the host" + known_subsets(**service)));
+      findings.push_back(about(Code::unknown_subset, Kind::virtual_service, object.metadata, place.subset_line,
+                               "it routes to the subset " + shown(place.subset) + " of " + shown(host) +
+                                   ", which no DestinationRule defines: these calls fail (NC)",
+                               "define the subset in a DestinationRule for the host" + known_subsets(**service)));
     }
   }
 }
