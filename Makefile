@@ -42,7 +42,7 @@ build/%/CMakeCache.txt: CMakePresets.json
 	@touch $@
 
 bench-tools: build/release/CMakeCache.txt
-	@cmake --build --preset release --parallel $(JOBS) --target rpc_load rpc_backend
+	@cmake --build --preset release --parallel $(JOBS) --target rpc_load rpc_backend route_bench
 
 bench: build bench-tools ## CPU per RPC beside HAProxy's, nginx's and Envoy's (QUICK=1: under three minutes)
 	@tests/bench/bench $(if $(QUICK),--quick)

@@ -3,11 +3,13 @@
 import json
 import os
 import statistics
+import subprocess
 from contextlib import contextmanager
 from ipaddress import ip_address
 from pathlib import Path
 
 from lab import manifests
+from lab.agent import binary
 from lab.service import Endpoint, Port
 
 from . import load, matrix
@@ -24,6 +26,21 @@ APPLIED_SECONDS = 60.0
 def rules(bed: Testbed, rounds: int) -> list:
     """Samples of a Service without rules, with and without rules elsewhere, and with ten rules."""
     return _in_turn(bed, matrix.RULES, rounds * matrix.RULES_ROUNDS, matrix.RULES_TIMING)[0]
+
+
+def routes(bed: Testbed) -> list[dict]:
+    """[{"what", "ns"}]: what routing::route() alone takes under the same configurations. Of the calls' CPU that is the
+    part which rules add to, and it can be told apart where windows differ by more."""
+    results = []
+    with bed.wide_service("called", matrix.CALLED_ENDPOINTS) as service:
+        for name, what in matrix.RULES.items():
+            files = sorted(_write(bed.lab.folder / f"routes, {name}", service, what).iterdir())
+            command = [binary("tests") / "bench" / "route_bench", f"{service.name}.default.svc.cluster.local",
+                       Testbed.BACKEND_PORT, service.manifest, service.slices_manifest, *files]  # fmt: skip
+            done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=60, check=True)
+            results.append({"what": name, "ns": float(done.stdout)})
+    say(f"routes: {json.dumps(results)}")
+    return results
 
 
 def sizes(bed: Testbed, rounds: int, timing: dict) -> tuple[list, list[dict]]:

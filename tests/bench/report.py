@@ -143,8 +143,8 @@ def table(rows: list[dict]) -> str:
     )
 
 
-def verdicts(rows: list[dict], memory=()) -> list[tuple[str, str]]:
-    """(goal, "met: ...", "NOT met: ..." or "not measured") for each goal, from bench.json and the memory of its meta."""
+def verdicts(rows: list[dict], meta: dict) -> list[tuple[str, str]]:
+    """(goal, "met: ...", "NOT met: ..." or "not measured") for each goal, from bench.json and its meta."""
     result = []
     for goal in matrix.GOALS:
         name = f"{goal.proxy}'s {goal.metric} at {goal.shape}, {goal.payload}: at most {goal.limit:.2f} of {goal.beside}'s"
@@ -154,8 +154,12 @@ def verdicts(rows: list[dict], memory=()) -> list[tuple[str, str]]:
         name = f"weir's cpu at {comparison.shape}: at most {most} that at {comparison.baseline}"
         result.append((name, _verdict(compared(rows, comparison), comparison.limit)))
     for what, limit in matrix.MEMORY_LIMITS.items():
-        bytes_each = next((m["bytes"] for m in memory if m["proxy"] == "weir" and m["what"] == what), None)
+        bytes_each = next((m["bytes"] for m in meta["memory"] if m["proxy"] == "weir" and m["what"] == what), None)
         result.append((f"weir's bytes per {what}: at most {limit}", _verdict(bytes_each, limit)))
+    routes = {route["what"]: route["ns"] for route in meta["routes"]}
+    for what, limit in matrix.ROUTE_LIMITS.items():
+        more = routes[what] - routes[matrix.ROUTE_BASELINE] if routes else None
+        result.append((f"routing with {what}: at most {limit} ns more than with {matrix.ROUTE_BASELINE}", _verdict(more, limit)))
     wrong = [f"{r['proxy']} {r['shape']} {r['payload']} ({r['errors']})" for r in rows if r["errors"]]
     result.append(("no errors anywhere", "met: 0" if not wrong else "NOT met: " + ", ".join(wrong)))
     return result
@@ -223,6 +227,8 @@ def _facts(rows: list[dict], meta: dict) -> list[str]:
         if (value := compared(rows, comparison)) is not None:
             text = f"{value:.2f} us more than" if comparison.over else f"{value:.2f} of"
             facts.append(f"weir's CPU per RPC at {comparison.shape}: {text} that at {comparison.baseline}.")
+    for route in meta["routes"]:
+        facts.append(f"Routing a request, alone, with {route['what']}: {route['ns']:.0f} ns.")
     for size in meta["sizes"]:
         facts.append(
             f"weir with {size['what']} (VirtualServices and endpoints): {size['bytes'] / 2**20:.0f} MiB resident, "

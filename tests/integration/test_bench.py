@@ -58,7 +58,7 @@ def test_calls_are_spread_over_the_backends(results):
 
 
 def test_rules_and_the_size_of_the_configuration_have_their_rows(tmp_path):
-    arguments = ["--rounds", "1", "--window", "0.3", "--extra", "rules", "--extra", "sizes", "--reports", tmp_path]
+    arguments = ["--rounds", "1", "--window", "0.3", "--extra", "routes", "--extra", "rules", "--extra", "sizes", "--reports", tmp_path]
     done = subprocess.run([BENCH, *arguments], capture_output=True, text=True, timeout=110)
     assert done.returncode == 0, done.stderr
     rows, meta = (json.loads((tmp_path / name).read_text()) for name in ("bench.json", "bench-meta.json"))
@@ -67,6 +67,8 @@ def test_rules_and_the_size_of_the_configuration_have_their_rows(tmp_path):
     assert [row["rounds"] for row in rows] == [matrix.RULES_ROUNDS] * 3 + [1, 1]
     # A baseline has none.
     assert [row["cpu_to_baseline"] is None for row in rows] == [True, False, False, True, False]
+    without, _, ten = (route["ns"] for route in meta["routes"])
+    assert 0 < without < ten
     small, large = meta["sizes"]
     assert 0 < 10 * small["build_seconds"] < large["build_seconds"] and 0 < small["bytes"] < large["bytes"]
 

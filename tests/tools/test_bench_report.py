@@ -15,6 +15,7 @@ from bench.load import sample  # noqa: E402
 
 META = {"date": "2026-01-31", "machine": "2 cores", "command": "make bench", "rounds": 3, "missing": {},
         "memory": [{"proxy": "weir", "what": "idle connection", "count": 5000, "bytes": 6144}],
+        "routes": [{"what": "no VirtualService", "ns": 21.0}, {"what": "ten rules", "ns": 271.0}],
         "sizes": [{"what": "10000 of each", "bytes": 200 * 2**20, "build_seconds": 0.25}], "second_opinion": {"1x1": 0.46}}  # fmt: skip
 
 
@@ -56,9 +57,10 @@ def test_rows_have_the_agreed_fields():
         assert set(row[name]) == {"min", "median", "max"}
 
 
-def met(rows, words, memory=()):
+def met(rows, words, **meta):
     """The verdict on the one goal whose name has all the words."""
-    (verdict,) = [v for goal, v in report.verdicts(rows, memory) if all(w in goal for w in words.split("|"))]
+    verdicts = report.verdicts(rows, {"memory": [], "routes": [], **meta})
+    (verdict,) = [v for goal, v in verdicts if all(w in goal for w in words.split("|"))]
     return verdict
 
 
@@ -99,10 +101,17 @@ def test_verdicts_on_what_is_compared_with_another_shape_round_by_round(shape, c
 
 def test_verdicts_on_memory_and_errors():
     rows = report.rows([one()])
-    assert met(rows, "bytes per idle connection", META["memory"]) == "met: 6144"
+    assert met(rows, "bytes per idle connection", memory=META["memory"]) == "met: 6144"
     assert met(rows, "bytes per idle connection") == "not measured"
     assert met(rows, "no errors") == "met: 0"
     assert met(report.rows([one(errors={"reset": 1})]), "no errors") == "NOT met: weir 1x1 tiny (1)"
+
+
+def test_verdicts_on_routing_alone():
+    assert met([], "routing with ten rules", routes=META["routes"]) == "met: 250"
+    slow = [META["routes"][0], {"what": "ten rules", "ns": 522.0}]
+    assert met([], "routing with ten rules", routes=slow) == "NOT met: 501"
+    assert met([], "routing with ten rules") == "not measured"
 
 
 def test_beside_the_l4_floor():
