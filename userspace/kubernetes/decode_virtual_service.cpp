@@ -231,6 +231,9 @@ void decode_into(ObjectReader& reader, VirtualService& object) {
     decode_rule(reader, *rules[i], LineTable::child(path, i), object);
     if (!repeating && object.http.size() > before && may_repeat(object.http.back())) repeating = rules[i];
   }
+  if (!rules.empty() && object.http.empty() && !reader.rejected())
+    reader.report(Code::gateways_only, spec, "gateways",
+                  "all its rules are for gateways, which weir does not serve yet: it has no part in the mesh");
   object.idempotent_methods = idempotent_methods(object.metadata.annotations);
   report_not_applied(reader, spec, kNotAppliedInSpec);
   check_hosts(reader, spec);

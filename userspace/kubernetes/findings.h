@@ -57,6 +57,7 @@ enum class Code : uint8_t {
   bad_header_operation,
   repeated_destination,
   retries_may_repeat,
+  gateways_only,
 };
 
 struct CodeMeaning {
@@ -67,7 +68,7 @@ struct CodeMeaning {
 };
 
 // In the order of enum Code.
-inline constexpr std::array<CodeMeaning, 42> kCodes{{
+inline constexpr std::array<CodeMeaning, 43> kCodes{{
     // Files and documents
     {Code::unreadable_directory, "WEIR0001", config::Severity::error,
      "the manifests directory cannot be read; the last good configuration stays"},
@@ -144,6 +145,8 @@ inline constexpr std::array<CodeMeaning, 42> kCodes{{
      "a route has the same destination twice; their weights add up"},
     {Code::retries_may_repeat, "WEIR0512", config::Severity::warning,
      "retries of a VirtualService may repeat calls that a server has processed, and no method is declared idempotent"},
+    {Code::gateways_only, "WEIR0513", config::Severity::info,
+     "a VirtualService is for gateways only, which weir does not serve yet"},
 }};
 
 constexpr config::Severity severity_of(Code code) { return kCodes[static_cast<size_t>(code)].severity; }

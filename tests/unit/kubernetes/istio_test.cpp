@@ -152,8 +152,8 @@ TEST(VirtualServiceDecode, RetriesThatMayRepeatCallsAreToldOfOnce) {
       {repeating, "name: v, annotations: {weir.dev/idempotent-methods: p.S/M}", 0},
       {repeating, "name: v, annotations: {weir.dev/idempotent-methods: \"\"}", 0},
       {"  - directResponse: {status: 200}\n    retries: {attempts: 2}\n", "name: v", 0},
-      {"  - match: [{gateways: [gw]}]\n    route: [{destination: {host: a}}]\n    retries: {attempts: 2}\n", "name: v",
-       0},
+      {rule + "  - match: [{gateways: [gw]}]\n    route: [{destination: {host: a}}]\n    retries: {attempts: 2}\n",
+       "name: v", 0},
   };
   for (const auto& c : kCases) {
     const SourceContents contents =
@@ -213,6 +213,7 @@ TEST(VirtualServiceDecode, WhatIsForGatewaysHasNoPartInTheMesh) {
     const SourceContents contents = read_manifest(virtual_service(c.spec), "f.yaml");
     const auto& service = only<VirtualService>(contents);
     EXPECT_EQ(service.http.size(), c.rules) << c.spec;
+    EXPECT_EQ(codes(contents.findings), c.rules ? "" : "WEIR0513") << c.spec;
     for (const config::RouteRule& rule : service.http) EXPECT_LE(rule.matches.size(), 1u) << c.spec;
   }
 }

@@ -25,7 +25,7 @@ TEST(Mission, EveryFileLoads) {
       {"service-generic.yaml", 1, ""},
       {"service-table.yaml", 3, ""},
       {"virtualservice-canary.yaml", 1, ""},
-      {"virtualservice-ingress.yaml", 1, ""},
+      {"virtualservice-ingress.yaml", 1, "WEIR0513"},
       {"virtualservice-retries.yaml", 1, "WEIR0205 WEIR0512"},
       {"destinationrule-subsets.yaml", 1, ""},
       {"destinationrule-pool.yaml", 1, "WEIR0204"},
