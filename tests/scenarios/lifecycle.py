@@ -33,7 +33,7 @@ def undeclared_port(world: World) -> Seen:
     ports = mission_ports("service-generic.yaml")
     with world.service("api-service", *world.servers, ports=ports) as service:
         result = world.greet(service.target, "--rpcs", 60)
-        found = [f"{f['code']} {f['fix']}" for f in world.findings(service.manifest.name)]
+        found = [f"{f['code']} {f['fix']}" for f in world.findings(service.manifest.name, "WEIR0301")]
     text = f"{errors(result)}, {len(result['backends'])} server; {shorten('; '.join(found), 42) or 'no finding'}"
     passed = not result["errors"] and len(result["backends"]) == 1 and any("WEIR0301 declare it" in f for f in found)
     return Seen(text, passed)

@@ -20,7 +20,7 @@ def slip(name: str, files: list[Path], code: str, lines: list[int], fix: str, ca
     @scenario(f"slip, {name}", f"{code} at {where} says {fix!r}; calls: {calls}")
     def reported(world: World) -> Seen:
         with world.rules(*files):
-            found = [f for f in world.findings(files[0].name) if f["code"] == code]
+            found = world.findings(files[0].name, code)
             met = errors(world.greet(world.grpc_service.target, "--rpcs", 3))
         at, said = [f["line"] for f in found], [f["fix"] or f["message"] for f in found]
         text = f"{code} at {', '.join(map(str, at))}: {shorten(said[0], 42)}" if found else f"no {code}"

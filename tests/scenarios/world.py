@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -133,9 +134,14 @@ class World:
     def _dump(self) -> dict:
         return json.loads(self.agent.admin("/config_dump")[1])
 
-    def findings(self, file: str) -> list[dict]:
-        """What the agent reports of a file that is in force."""
-        return [finding for finding in self._dump()["findings"] if finding["file"].endswith(file)]
+    def findings(self, file: str, code: str) -> list[dict]:
+        """What the agent reports of a file that is in force; findings may come a moment later than what they are about."""
+        deadline = time.monotonic() + 2
+        while True:
+            found = [f for f in self._dump()["findings"] if f["file"].endswith(file) and f["code"] == code]
+            if found or time.monotonic() > deadline:
+                return found
+            time.sleep(0.02)
 
     def behave(self, **behaviour) -> None:
         for server in self.servers:

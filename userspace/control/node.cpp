@@ -21,7 +21,7 @@ using base::log::info;
 using base::log::warn;
 
 constexpr auto kTick = std::chrono::seconds(1);
-constexpr auto kBuildInterval = std::chrono::seconds(1);
+constexpr int kBuildPart = 10;  // complete builds have a tenth of the thread's time at most
 constexpr auto kDrainPoll = std::chrono::milliseconds(20);
 // An answer to abandoned RPCs is given this long to reach the applications.
 constexpr auto kAbandonGrace = std::chrono::seconds(1);
@@ -215,15 +215,17 @@ std::shared_ptr<const config::Snapshot> Node::build_snapshot() {
   return built;
 }
 
-// What has changed is in use at once; the findings, for which everything has to be looked at, follow once a second.
+// What has changed is in use at once; the findings, for which everything has to be looked at, follow as soon as that
+// does not take too much of the thread's time: at once in a small cluster.
 void Node::configure(base::Instant now) {
   if (const auto changes = store_.take_changes(); !changes.empty()) {
     auto next = translator_->update(store_, changes, *snapshot_);
     if (!next) return build(now);
     apply(std::move(next), now);
   }
-  if (now - built_ >= kBuildInterval) return build(now);
-  build_due_ = built_ + kBuildInterval;
+  const base::Instant due = built_ + kBuildPart * build_time_;
+  if (now >= due) return build(now);
+  build_due_ = due;
 }
 
 void Node::build(base::Instant now) {

@@ -20,7 +20,6 @@ using nlohmann::json;
 // Envoy adds weights in 32 bits.
 constexpr int64_t kMaxWeight = INT32_MAX;
 constexpr uint64_t kMaxTotalWeight = UINT32_MAX;
-constexpr auto kLeastDuration = std::chrono::milliseconds(1);
 
 struct NotApplied {
   const char* field;
