@@ -250,14 +250,13 @@ class FakeApi:
         """Within the block, `answer` meets every request for the resources (all, if none is named); running ones are cut."""
         resources = resources or tuple(KINDS)
         with self._changed:
-            self._faults |= dict.fromkeys(resources, answer)
+            before, self._faults = self._faults, self._faults | dict.fromkeys(resources, answer)
         self.drop_connections()
         try:
             yield
         finally:
             with self._changed:
-                for resource in resources:
-                    self._faults.pop(resource, None)
+                self._faults = before
             self.drop_connections()
 
     def drop_connections(self) -> None:
