@@ -327,8 +327,8 @@ def finding_on(agent, name):
 def test_missing_crds_are_asked_for_again(api, agent, client, service, greeters, load):
     """404: there are no such objects, and that is no fault; they count from when they can be had."""
     began = time.monotonic()
-    with api.fault(refusal(404, "NotFound", "the server could not find the requested resource"), "virtualservices", "destinationrules"):
-        agent.wait(lambda: len(api.asked("virtualservices", began)) >= 4, 40, "virtualservices were asked for in both versions, twice")
+    with api.fault(FAULTS["404"], "virtualservices", "destinationrules"):
+        agent.wait(lambda: len(api.asked("virtualservices", began)) >= 4, 40, "both versions were asked for twice")
         assert agent.ready()
     rule = {
         "apiVersion": "networking.istio.io/v1",

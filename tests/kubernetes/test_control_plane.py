@@ -98,7 +98,8 @@ def test_rules_count_once_their_crd_is_there(lab, plane, agent, client, greeters
         slow = client.greet(ruled.target, "--rpcs", 1, "--metadata", "x-lab-delay=1")
         assert [error["code"] for error in slow["errors"]] == ["DEADLINE_EXCEEDED"]
         plane.client.delete(rule)
-        agent.wait(lambda: not client.greet(ruled.target, "--rpcs", 1, "--metadata", "x-lab-delay=0.4")["errors"], 5, "the rule is gone")
+        slow = ("--rpcs", 1, "--metadata", "x-lab-delay=0.4")
+        agent.wait(lambda: not client.greet(ruled.target, *slow)["errors"], 5, "the rule is gone")
 
 
 def test_subsets_know_pods_of_other_nodes(lab, plane, agent, client, greeters, service, load):
@@ -116,7 +117,8 @@ def test_subsets_know_pods_of_other_nodes(lab, plane, agent, client, greeters, s
     with lab.service("tracked", pods=greeters) as tracked:
         # The second greeter's address under the name of the pod elsewhere.
         for published in tracked.slices():
-            published["endpoints"][1] |= {"nodeName": "another", "targetRef": {"kind": "Pod", "name": "far", "namespace": "default"}}
+            reference = {"kind": "Pod", "name": "far", "namespace": "default"}
+            published["endpoints"][1] |= {"nodeName": "another", "targetRef": reference}
             plane.client.replace(published)
         plane.client.apply(rule)
         route = [{"destination": {"host": "tracked", "subset": "canary"}}]

@@ -49,9 +49,6 @@ def large_cluster(plane):
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(plane.client.create, objects))
     print(f"the cluster was made in {time.monotonic() - began:.0f} s")
-    for kind, version, wanted in (("Service", "v1", SERVICES), ("EndpointSlice", "discovery.k8s.io/v1", SERVICES), ("Pod", "v1", PODS)):
-        listed = plane.client.get(f"/api{'s' if '/' in version else ''}/{version}/{kind.lower()}s?limit=1&resourceVersion=")
-        assert len(listed["items"]) + listed["metadata"].get("remainingItemCount", 0) >= wanted
 
 
 def memory_mib(pid: int, name: str) -> float:
@@ -84,7 +81,8 @@ def test_a_large_cluster(lab, plane, large_cluster, greeters, service, client):
     time.sleep(IDLE_SECONDS)
     idle = (cpu_seconds(agent.pid) - before) / IDLE_SECONDS
     resident, peak = memory_mib(agent.pid, "VmRSS"), memory_mib(agent.pid, "VmHWM")
-    print(f"ready in {ready:.1f} s, a change seen in {changed:.2f} s, RSS {resident:.0f} MiB, peak {peak:.0f} MiB, idle {idle:.2%}")
+    print(f"ready in {ready:.1f} s, a change seen in {changed:.2f} s, idle {idle:.2%} of a core")
+    print(f"RSS {resident:.0f} MiB, peak {peak:.0f} MiB")
     assert resident <= RESIDENT_MIB
     assert peak <= PEAK_MIB
     assert idle < IDLE_SHARE

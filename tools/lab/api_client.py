@@ -8,7 +8,10 @@ from . import processes
 
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
-CLUSTER_WIDE = {"Namespace", "Node", "ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition"}
+CLUSTER_WIDE = {
+    *("Namespace", "Node", "ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition"),
+    "SubjectAccessReview",
+}
 
 
 class ApiError(Exception):

@@ -169,7 +169,8 @@ class ControlPlane:
             spec["boundObjectRef"] = {"apiVersion": "v1", "kind": bound_to["kind"], "name": bound_to["metadata"]["name"]}
             spec["boundObjectRef"]["uid"] = bound_to["metadata"]["uid"]
         asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
-        return self.client.request("POST", path_of("ServiceAccount", name=account, subresource="token"), asked)["status"]["token"]
+        path = path_of("ServiceAccount", name=account, subresource="token")
+        return self.client.request("POST", path, asked)["status"]["token"]
 
     def apply_crds(self, *plurals: str) -> None:
         """Istio's CustomResourceDefinitions of these plural names (all if none is given), and waits until they are served."""
