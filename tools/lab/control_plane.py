@@ -160,7 +160,8 @@ class ControlPlane:
         del binding["rules"]
         for wanted in (role, binding):
             self.client.apply(wanted)
-        return self.client.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": "default"}})
+        account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": "default"}}
+        return self.client.apply(account)
 
     def token(self, account: str, bound_to: dict | None = None) -> str:
         """A token of an hour. One that is bound to a Secret ends some 10 s after the Secret."""
@@ -173,7 +174,7 @@ class ControlPlane:
         return self.client.request("POST", path, asked)["status"]["token"]
 
     def apply_crds(self, *plurals: str) -> None:
-        """Istio's CustomResourceDefinitions of these plural names (all if none is given), and waits until they are served."""
+        """Istio's CustomResourceDefinitions of these plural names (all, if none is given); they are served on return."""
         text = (go_tool("istio-crds") / "customresourcedefinitions.gen.yaml").read_text()
         definitions = [d for d in yaml.load_all(text, yaml.CSafeLoader) if d]
         for definition in definitions:
