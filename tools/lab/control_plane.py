@@ -105,7 +105,9 @@ class ControlPlane:
     def _api_flags(self) -> list[str]:
         return [
             f"--etcd-servers=http://127.0.0.1:{ETCD_PORT}",
-            *("--bind-address=127.0.0.1", f"--secure-port={PORT}", "--endpoint-reconciler-type=none"),
+            *("--bind-address=127.0.0.1", f"--secure-port={PORT}"),
+            # It wants an address that others might use, though nobody is told of it.
+            *("--advertise-address=10.244.0.1", "--endpoint-reconciler-type=none"),
             "--service-cluster-ip-range=10.96.0.0/16" + (",fd00:10:96::/112" if self.lab.ipv6 else ""),
             *("--authorization-mode=RBAC", f"--token-auth-file={self.folder / 'tokens.csv'}"),
             f"--client-ca-file={self.certificate_authority}",
@@ -113,7 +115,7 @@ class ControlPlane:
             # No controller makes service accounts, and no kubelet mounts their tokens.
             "--disable-admission-plugins=ServiceAccount",
             "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
-            f"--service-account-key-file={self.folder / 'ca.key'}",
+            f"--service-account-key-file={self.folder / 'tokens.pub'}",
             f"--service-account-signing-key-file={self.folder / 'ca.key'}",
             *self._arguments,
         ]
@@ -121,6 +123,7 @@ class ControlPlane:
     def _make_certificates(self) -> None:
         key = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "30"]
         self._openssl(*key, "-subj", "/CN=weir-lab-ca", "-keyout", "ca.key", "-out", "ca.crt")
+        self._openssl("openssl", "pkey", "-in", "ca.key", "-pubout", "-out", "tokens.pub")
         self.certificate("server", "/CN=kube-apiserver", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost")
 
     def certificate(self, name: str, subject: str, *more: str) -> None:
