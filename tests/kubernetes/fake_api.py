@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from lab import processes
 
+BOOKMARK_SECONDS = 1.0  # a real server's: a minute
 INITIAL_END = {"k8s.io/initial-events-end": "true"}
 KINDS = {
     **{"pods": ("v1", "Pod"), "namespaces": ("v1", "Namespace"), "services": ("v1", "Service")},
@@ -147,7 +148,11 @@ class Exchange(BaseHTTPRequestHandler):
         self.begin_stream()
         seen = self.initial_events()
         ends = time.monotonic() + float(self.query.get("timeoutSeconds") or 600)
+        bookmark_due = time.monotonic() + BOOKMARK_SECONDS
         while time.monotonic() < ends and not self.api.closed:
+            if time.monotonic() >= bookmark_due:
+                self.bookmark(seen)
+                bookmark_due += BOOKMARK_SECONDS
             for happened in self.api.wait_events(self.resource, seen, timeout=0.5):
                 seen = happened.revision
                 if selected(happened.object, self.query.get("fieldSelector", "")):

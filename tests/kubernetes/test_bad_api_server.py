@@ -334,9 +334,8 @@ def test_missing_crds_are_asked_for_again(api, agent, client, service, greeters,
         "apiVersion": "networking.istio.io/v1",
         "kind": "VirtualService",
         "metadata": {"name": "rule", "namespace": "default"},
-        "spec": {"hosts": ["ruled"], "http": [{"fault": {"abort": {"httpStatus": 418, "percentage": {"value": 100}}}}]},
+        "spec": {"hosts": ["ruled"], "http": [{"directResponse": {"status": 418}}]},
     }
-    rule["spec"]["http"][0]["route"] = [{"destination": {"host": "ruled"}}]
     with service.lab.service("ruled", pods=greeters) as ruled:
         api.publish("rule", rule)
         agent.wait(lambda: client.greet(ruled.target, "--rpcs", 1)["errors"], 30, "the rule is obeyed")

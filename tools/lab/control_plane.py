@@ -72,7 +72,7 @@ class ControlPlane:
         if self._etcd:
             processes.stop(self._etcd)
 
-    def start_api_server(self, timeout=60.0) -> None:
+    def start_api_server(self, timeout=120.0) -> None:
         self._api = self._spawn("kube-apiserver", *self._api_flags())
         processes.wait_until(self._ready, timeout, "kube-apiserver is ready", interval=0.05)
 
