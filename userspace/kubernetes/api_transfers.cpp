@@ -57,7 +57,8 @@ class ApiTransfers::Transfer {
     set(CURLOPT_NOPROXY, "*");
     set(CURLOPT_ACCEPT_ENCODING, "gzip");
     set(CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_2TLS));
-    set(CURLOPT_PIPEWAIT, 1L);
+    // Without TLS there is no HTTP/2, and libcurl 7.88 learns it too late: what waits would wait for a watch's end.
+    set(CURLOPT_PIPEWAIT, access.server.starts_with("https:") ? 1L : 0L);
     set(CURLOPT_CONNECTTIMEOUT_MS, kConnectTimeoutMs);
     set(CURLOPT_TCP_KEEPALIVE, 1L);
     set(CURLOPT_TCP_KEEPIDLE, kKeepaliveSeconds);
