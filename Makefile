@@ -25,7 +25,7 @@ export CCACHE_NOHASHDIR := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build bench bench-tools demo demo-down test suites unit asan tsan bpf-test kernel-test tools-test \
-        integration integration-redirect-off integration-asan scenarios parity conformance fuzz format check check-layers \
+        integration kubernetes-test integration-redirect-off integration-asan scenarios parity conformance fuzz format check check-layers \
         check-golden clean
 
 help: ## List the targets
@@ -59,8 +59,8 @@ test: ## Build everything and run every test
 	@$(MAKE) --no-print-directory --keep-going suites; status=$$?; tools/suite --report; exit $$status
 
 # In one order, one after the other: the load tests need the machine for themselves.
-suites: check-layers check-golden unit asan tsan bpf-test kernel-test tools-test integration integration-redirect-off \
-        integration-asan scenarios parity conformance fuzz
+suites: check-layers check-golden unit asan tsan bpf-test kernel-test tools-test integration kubernetes-test \
+        integration-redirect-off integration-asan scenarios parity conformance fuzz
 .NOTPARALLEL:
 
 unit: build/release/CMakeCache.txt ## Unit tests, release build
@@ -89,6 +89,12 @@ tools-test: ## Tests of the tools themselves (setup, check_layers, check_golden,
 
 integration: build bench-tools ## Tests in the lab, with real agents, servers and clients
 	@tools/suite integration -- $(PYTEST) tests/integration --junitxml build/reports/integration.xml $(PYTEST_ARGS)
+
+# The first time Kubernetes is built: ten minutes on two cores.
+kubernetes-test: build ## The agent against a real API server, and a broken one
+	@tools/setup --go
+	@tools/suite cluster-tools --limit 5400 -- tools/go_tool kubernetes istio-crds
+	@tools/suite kubernetes -- $(PYTEST) tests/kubernetes --junitxml build/reports/kubernetes.xml $(PYTEST_ARGS)
 
 # Without redirect the bytes between application and agent take another way through the kernel, whose partial sends,
 # backpressure and closing differ. So: what moves bytes, waits or ends. Configuration, endpoints, enrolment and the

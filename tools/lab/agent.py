@@ -23,14 +23,16 @@ class AgentFailed(Exception):
 
 
 class Agent:
-    """One agent of a lab, in the node's network namespace and a cgroup outside kubepods."""
+    """One agent of a lab, in the node's network namespace and a cgroup outside kubepods. It reads the lab's
+    manifests, or asks the API server that a kubeconfig names."""
 
-    def __init__(self, lab, workers=1, arguments=(), drain_timeout="5s"):
+    def __init__(self, lab, workers=1, arguments=(), drain_timeout="5s", kubeconfig: Path | None = None):
         self.lab = lab
         self.run_dir = lab.folder / "run"
         self.log = lab.folder / "logs" / "agent.log"
         self.access_log = lab.folder / "logs" / "access.log"
         self._cgroup = lab.cgroup / "agent"
+        self._source = ["--kubeconfig", str(kubeconfig)] if kubeconfig else ["--manifests", str(lab.manifests)]
         self._options = ["--workers", str(workers), "--drain-timeout", drain_timeout, *arguments]
         self._process: subprocess.Popen | None = None
 
@@ -39,7 +41,7 @@ class Agent:
         return [
             str(binary("weir-agent")),
             "node",
-            *("--manifests", str(self.lab.manifests)),
+            *self._source,
             *("--node-name", self.lab.node_name),
             *("--bpf-dir", str(self.lab.bpf_dir)),
             *("--run-dir", str(self.run_dir)),
@@ -108,7 +110,9 @@ class Agent:
 
     def _endpoints(self) -> dict:
         status, body = self.admin("/config_dump")
-        return endpoints_of(json.loads(body)) if status == 200 else {}
+        found = endpoints_of(json.loads(body)) if status == 200 else {}
+        # A real API server makes a Service for itself.
+        return {cluster: addresses for cluster, addresses in found.items() if "||kubernetes.default." not in cluster}
 
     def stop(self, timeout=15.0) -> int:
         """SIGTERM: drain and end."""
