@@ -53,7 +53,8 @@ void add_node_flags(CLI::App& app, Flags& flags) {
   app.add_option("--bpf-dir", flags.node.bpf_dir, "Folder of bpffs for pinned maps and links")
       ->envname("WEIR_BPF_DIR")
       ->capture_default_str();
-  app.add_option("--run-dir", flags.run_dir, "Folder for the admin socket (admin.sock)")
+  app.add_option("--run-dir", flags.node.run_dir,
+                 "Folder for the admin socket, and for the one by which an agent takes over from another")
       ->envname("WEIR_RUN_DIR")
       ->capture_default_str();
   app.add_option("--cgroup-root", flags.node.cgroup_roots,

@@ -159,6 +159,7 @@ std::string state_of(const kubernetes::ApiSource& api) {
 
 admin::Readiness readiness(const control::Node& node) {
   const auto status = node.status();
+  if (status->superseded) return {false, "another agent has taken over"};
   if (status->draining) return {false, "draining"};
   if (status->begun) return {true};
   return {false, "the configuration is not complete (" + node.api()->server() + "): " + problems_of(*node.api(), true)};

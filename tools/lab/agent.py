@@ -26,13 +26,14 @@ class Agent:
     """One agent of a lab, in the node's network namespace and a cgroup outside kubepods. It reads the lab's
     manifests, or asks the API server that a kubeconfig names."""
 
-    def __init__(self, lab, workers=1, arguments=(), drain_timeout="5s", kubeconfig: Path | None = None):
+    def __init__(self, lab, workers=1, arguments=(), drain_timeout="5s", kubeconfig: Path | None = None, metrics_port=METRICS_PORT):
         self.lab = lab
         self.run_dir = lab.folder / "run"
         self.log = lab.folder / "logs" / "agent.log"
         self.access_log = lab.folder / "logs" / "access.log"
         self._cgroup = lab.cgroup / "agent"
         self._source = ["--kubeconfig", str(kubeconfig)] if kubeconfig else ["--manifests", str(lab.manifests)]
+        self.metrics_port = metrics_port
         self._options = ["--workers", str(workers), "--drain-timeout", drain_timeout, *arguments]
         self._process: subprocess.Popen | None = None
 
@@ -46,7 +47,7 @@ class Agent:
             *("--bpf-dir", str(self.lab.bpf_dir)),
             *("--run-dir", str(self.run_dir)),
             *("--cgroup-root", str(self.lab.kubepods)),
-            *("--metrics-address", f"127.0.0.1:{METRICS_PORT}"),
+            *("--metrics-address", f"127.0.0.1:{self.metrics_port}"),
             *("--log-level", "info"),
             *("--access-log", "failed", "--access-log-path", str(self.access_log)),
             *self._options,
@@ -83,7 +84,8 @@ class Agent:
 
     def ready(self) -> bool:
         try:
-            return self.admin("/readyz")[0] == 200
+            # Another agent may answer, until this one has its socket there.
+            return self.admin("/readyz")[0] == 200 and self.stats()["pid"] == self.pid
         except OSError:
             return False
 
@@ -122,6 +124,10 @@ class Agent:
         """SIGTERM, without waiting for the end."""
         self._process.send_signal(signal.SIGTERM)
 
+    def wait_ended(self, timeout=15.0) -> int:
+        """The status of an agent that ends by itself, or was told to."""
+        return self._process.wait(timeout)
+
     def kill(self) -> None:
         """SIGKILL; returns when the process is gone."""
         self._process.send_signal(signal.SIGKILL)
@@ -145,7 +151,7 @@ class Agent:
     def metrics(self) -> str:
         """The Prometheus text of the metrics port."""
         return processes.run(
-            ["curl", "--silent", "--fail", "--max-time", "5", f"http://127.0.0.1:{METRICS_PORT}/metrics"], netns=self.lab.netns
+            ["curl", "--silent", "--fail", "--max-time", "5", f"http://127.0.0.1:{self.metrics_port}/metrics"], netns=self.lab.netns
         ).stdout
 
     def metric(self, name: str, **labels) -> float:
