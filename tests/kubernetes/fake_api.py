@@ -6,6 +6,7 @@ of one Exchange; while it is set it answers every request for its resources.
 """
 
 import json
+import ssl
 import threading
 import time
 from contextlib import contextmanager
@@ -180,9 +181,10 @@ class Request:
 
 
 class FakeApi:
-    """Listens on loopback of the network namespace. Use as a context manager."""
+    """Listens on loopback of the network namespace, with TLS if there is a certificate (and its key). It has HTTP/1.1
+    only. Use as a context manager."""
 
-    def __init__(self, netns: str):
+    def __init__(self, netns: str, certificate=None):
         self.served = set(KINDS)
         self.watch_lists = True
         self.closed = False
@@ -201,7 +203,12 @@ class FakeApi:
         self._server.socket = processes.open_socket(netns)
         self._server.socket.bind(("127.0.0.1", 0))
         self._server.server_activate()
-        self.port = self._server.socket.getsockname()[1]
+        self.url = f"{'https' if certificate else 'http'}://127.0.0.1:{self._server.socket.getsockname()[1]}"
+        if certificate:
+            tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            tls.load_cert_chain(*certificate)
+            # The handshake is the connection's own thread's, not that of accept().
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True).start()
 
     def __enter__(self) -> "FakeApi":
@@ -227,6 +234,10 @@ class FakeApi:
         with self._changed:
             for gone in self._keys.pop(key, []):
                 self._delete(gone)
+
+    def published(self) -> dict[str, list[dict]]:
+        with self._changed:
+            return {key: [self._stored[place] for place in places] for key, places in self._keys.items()}
 
     def _store(self, wanted: dict) -> tuple:
         metadata = wanted["metadata"]

@@ -6,6 +6,8 @@ import re
 import pytest
 from conftest import RULES
 from lab.api_client import path_of
+from lab.certificates import Authority
+from lab.control_plane import write_kubeconfig
 
 
 @pytest.fixture
@@ -102,8 +104,8 @@ def test_a_token_that_was_never_good(plane, own_agent):
 
 
 def test_a_certificate_for_a_user(plane, own_agent, client, service):
-    plane.certificate("person", "/O=system:masters/CN=person")
-    files = {"client_certificate": plane.folder / "person.crt", "client_key": plane.folder / "person.key"}
+    certificate, key = plane.authority.sign("person", "/O=system:masters/CN=person")
+    files = {"client_certificate": certificate, "client_key": key}
     agent = own_agent(**files)
     assert serves_all(agent, client, service)
     agent.stop()
@@ -113,9 +115,9 @@ def test_a_certificate_for_a_user(plane, own_agent, client, service):
 
 def test_an_authority_that_did_not_sign(lab, plane, own_agent):
     """The server is who it says only if the kubeconfig's authority says so."""
-    plane.certificate("stranger", "/CN=stranger")
-    path = plane.kubeconfig("own", token=plane.token("weir"))
-    path.write_text(path.read_text().replace(str(plane.certificate_authority), str(plane.folder / "stranger.crt")))
+    (plane.folder / "stranger").mkdir()
+    cluster = {"server": plane.server, "certificate_authority": Authority(plane.folder / "stranger").certificate}
+    path = write_kubeconfig(plane.folder / "stranger.kubeconfig", cluster, {"token": plane.token("weir")})
     agent = lab.agent(kubeconfig=path)
     agent.start(ready=False)
     try:

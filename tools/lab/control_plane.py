@@ -16,10 +16,29 @@ import yaml
 
 from . import manifests, processes
 from .api_client import ApiClient, ApiError, ApiObjects, path_of
+from .certificates import Authority
 
 GO_TOOL = Path(__file__).resolve().parents[1] / "go_tool"
 ETCD_PORT, ETCD_PEER_PORT, PORT = 2379, 2380, 6443
 ADMIN_TOKEN = "the-admin-of-the-lab"
+
+
+def write_kubeconfig(path: Path, cluster: dict, user: dict) -> Path:
+    """In a kubeconfig's words, with _ for - if that is easier."""
+
+    def words(values: dict) -> dict:
+        return {key.replace("_", "-"): str(value) for key, value in values.items()}
+
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "lab", "cluster": words(cluster)}],
+        "users": [{"name": "lab", "user": words(user)}],
+        "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": "lab"}}],
+        "current-context": "lab",
+    }
+    manifests.write(path, config)
+    return path
 
 
 @cache
@@ -42,6 +61,7 @@ class ControlPlane:
         self._api: subprocess.Popen | None = None
         self._etcd_client = ApiClient(lab.netns, ETCD_PORT)
         self.client: ApiClient | None = None  # the admin's
+        self.authority: Authority | None = None  # of the server's certificate, and of clients'
 
     def __enter__(self) -> "ControlPlane":
         self.start()
@@ -50,18 +70,15 @@ class ControlPlane:
     def __exit__(self, *_) -> None:
         self.stop()
 
-    @property
-    def certificate_authority(self) -> Path:
-        return self.folder / "ca.crt"
-
     def start(self) -> None:
         self.folder.mkdir(mode=0o700)
         self._cgroup.mkdir()
-        self._make_certificates()
+        self.authority = Authority(self.folder)
+        self.authority.sign("server", "/CN=kube-apiserver", "IP:127.0.0.1,DNS:localhost")
+        self.authority.openssl("pkey", "-in", "ca.key", "-pubout", "-out", "tokens.pub")
         (self.folder / "tokens.csv").write_text(f"{ADMIN_TOKEN},admin,admin,system:masters\n")
-        self.client = ApiClient(
-            self.lab.netns, PORT, ssl.create_default_context(cafile=str(self.certificate_authority)), ADMIN_TOKEN
-        )
+        tls = ssl.create_default_context(cafile=str(self.authority.certificate))
+        self.client = ApiClient(self.lab.netns, PORT, tls, ADMIN_TOKEN)
         self._etcd = self._spawn("etcd", *self._etcd_flags())
         self.start_api_server()
 
@@ -110,7 +127,7 @@ class ControlPlane:
             *("--advertise-address=10.244.0.1", "--endpoint-reconciler-type=none"),
             "--service-cluster-ip-range=10.96.0.0/16" + (",fd00:10:96::/112" if self.lab.ipv6 else ""),
             *("--authorization-mode=RBAC", f"--token-auth-file={self.folder / 'tokens.csv'}"),
-            f"--client-ca-file={self.certificate_authority}",
+            f"--client-ca-file={self.authority.certificate}",
             *(f"--tls-cert-file={self.folder / 'server.crt'}", f"--tls-private-key-file={self.folder / 'server.key'}"),
             # No controller makes service accounts, and no kubelet mounts their tokens.
             "--disable-admission-plugins=ServiceAccount",
@@ -120,39 +137,14 @@ class ControlPlane:
             *self._arguments,
         ]
 
-    def _make_certificates(self) -> None:
-        key = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "30"]
-        self._openssl(*key, "-subj", "/CN=weir-lab-ca", "-keyout", "ca.key", "-out", "ca.crt")
-        self._openssl("openssl", "pkey", "-in", "ca.key", "-pubout", "-out", "tokens.pub")
-        self.certificate("server", "/CN=kube-apiserver", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost")
-
-    def certificate(self, name: str, subject: str, *more: str) -> None:
-        """NAME.crt and NAME.key of the lab's authority. A client's user is the subject's CN, its groups are the O's."""
-        key = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "30"]
-        signed = ["-CA", "ca.crt", "-CAkey", "ca.key", "-addext", "basicConstraints=critical,CA:FALSE"]
-        self._openssl(*key, *signed, "-subj", subject, *more, "-keyout", f"{name}.key", "-out", f"{name}.crt")
-
-    def _openssl(self, *argv: str) -> None:
-        processes.run(["sh", "-c", 'cd "$1" && shift && exec "$@"', "sh", str(self.folder), *argv])
-
     def objects(self) -> ApiObjects:
         """For Lab.objects."""
         return ApiObjects(self.client)
 
     def kubeconfig(self, name: str, **user) -> Path:
         """Writes a kubeconfig; `user` in a kubeconfig's words with _ for -: token, tokenFile, client_certificate, ..."""
-        path = self.folder / f"{name}.kubeconfig"
-        cluster = {"server": self.server, "certificate-authority": str(self.certificate_authority)}
-        config = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "clusters": [{"name": "lab", "cluster": cluster}],
-            "users": [{"name": name, "user": {k.replace("_", "-"): str(v) for k, v in user.items()}}],
-            "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": name}}],
-            "current-context": "lab",
-        }
-        manifests.write(path, config)
-        return path
+        cluster = {"server": self.server, "certificate-authority": self.authority.certificate}
+        return write_kubeconfig(self.folder / f"{name}.kubeconfig", cluster, user)
 
     def service_account(self, name: str, rules: list[dict]) -> dict:
         """A ServiceAccount of namespace default with a ClusterRole of the same name; token() gives its tokens."""
