@@ -89,6 +89,12 @@ void add_node_flags(CLI::App& app, Flags& flags) {
       ->transform(CLI::AsSizeValue(false))
       ->check(CLI::PositiveNumber)
       ->default_str("256MiB");
+  app.add_option("--memory-limit", flags.node.memory_limit,
+                 "Memory of the agent's container: half of it may wait for pods; beyond, the largest connections are "
+                 "closed (KiB, MiB, GiB; 0: no limit)")
+      ->envname("WEIR_MEMORY_LIMIT")
+      ->transform(CLI::AsSizeValue(false))
+      ->default_str("0");
   app.add_option("--send-timeout", flags.send_timeout_ms,
                  "How long a peer may take for what is ready to be sent to it; then its connection is closed")
       ->envname("WEIR_SEND_TIMEOUT")

@@ -74,11 +74,14 @@ struct LabelledMetric {
 
 const LabelledMetric kLabelledMetrics[] = {
     {"weir_pod_limits_total",
-     "Connections and RPCs refused, and connections closed, because a pod had reached its limit.",
+     "Connections and RPCs refused, and connections closed, because a pod had reached its limit (agent_memory: all "
+     "pods "
+     "together).",
      "limit",
      {{"connections", &WorkerStats::refused_connections},
       {"streams", &WorkerStats::refused_streams},
-      {"memory", &WorkerStats::shed_connections}}},
+      {"memory", &WorkerStats::shed_connections},
+      {"agent_memory", &WorkerStats::shed_for_agent}}},
     {"weir_stalled_connections_total",
      "Connections closed because the peer did not take what was ready to be sent.",
      "role",

@@ -21,7 +21,8 @@ using base::log::info;
 using base::log::warn;
 
 constexpr auto kTick = std::chrono::seconds(1);
-constexpr int kBuildPart = 10;  // complete builds have a tenth of the thread's time at most
+constexpr int kBuildPart = 10;        // complete builds have a tenth of the thread's time at most
+constexpr uint64_t kWaitingPart = 2;  // half of the container's memory may wait for pods
 constexpr auto kDrainPoll = std::chrono::milliseconds(20);
 // An answer to abandoned RPCs is given this long to reach the applications.
 constexpr auto kAbandonGrace = std::chrono::seconds(1);
@@ -132,6 +133,7 @@ base::Result<void> Node::prepare(std::span<const std::unique_ptr<telemetry::Reco
     worker_options.send_timeout = options_.send_timeout;
     worker_options.stream_idle_timeout = options_.stream_idle_timeout;
     worker_options.pod_limits = options_.pod_limits;
+    worker_options.max_memory = options_.memory_limit / kWaitingPart / recorders.size();
     worker_options.mark_upstream = [this](int fd) { return maps().mark(fd, WEIR_MARK_UPSTREAM, generation_); };
     worker_options.original_destination = [this](int fd) -> std::optional<base::SocketAddress> {
       const auto original = maps().original_destination(fd);

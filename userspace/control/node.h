@@ -45,6 +45,7 @@ struct NodeOptions {
   base::Duration linger = std::chrono::microseconds(100);  // see io::Reactor::Options
   interception::RedirectSetting redirect = interception::RedirectSetting::automatic;
   proxy::PodLimits pod_limits;
+  uint64_t memory_limit = 0;  // of the agent's container, in bytes; 0: none
 };
 
 // What other threads may know; a consistent copy, replaced as a whole.
