@@ -68,7 +68,7 @@ unit: build/release/CMakeCache.txt ## Unit tests, release build
 	@tools/suite unit --ctest build/release '^unit/'
 
 asan: build/asan/CMakeCache.txt ## Unit tests under AddressSanitizer and UndefinedBehaviorSanitizer
-	@tools/suite build-asan -- cmake --build --preset asan --parallel $(JOBS)
+	@tools/suite build-asan -- cmake --build --preset asan --parallel $(JOBS) --target unit_tests unit_golden
 	@tools/suite asan --ctest build/asan '^unit/'
 
 tsan: build/tsan/CMakeCache.txt ## Unit tests of what has threads under ThreadSanitizer
