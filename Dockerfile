@@ -16,13 +16,6 @@ FROM scratch AS install
 COPY --from=build /installed/ /
 
 FROM docker.io/library/debian:12-slim
-ARG VERSION=0.1.0
-ARG REVISION=
-LABEL org.opencontainers.image.title="weir" \
-      org.opencontainers.image.description="Per-node gRPC data plane for Kubernetes: balances every RPC, without sidecars" \
-      org.opencontainers.image.licenses="Apache-2.0 AND (GPL-2.0-only OR Apache-2.0)" \
-      org.opencontainers.image.vendor="weir" \
-      org.opencontainers.image.base.name="docker.io/library/debian:12-slim"
 COPY packages.txt /usr/share/doc/weir/
 # Nobody logs in here, so nothing has to be setuid or setgid.
 RUN apt-get update \
@@ -32,10 +25,16 @@ RUN apt-get update \
  && find / -xdev -type f -perm /6000 -exec chmod ug-s {} + \
  && rm -rf /var/lib/apt/lists/* /var/cache/ldconfig /var/cache/debconf/*-old /var/lib/dpkg/*-old /var/log/*
 COPY --from=install / /
-LABEL org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}"
-# Root, and it can't be otherwise: the agent loads BPF programs and enters the network namespaces of other users' pods, for which
-# a container gets effective capabilities only as root. What it may do is limited by the capabilities the pod is given.
-USER 0
+# Down here, because what follows an argument is made anew when it changes.
+ARG VERSION=0.1.0
+ARG REVISION
+LABEL org.opencontainers.image.title="weir" \
+      org.opencontainers.image.description="Per-node gRPC data plane for Kubernetes: balances every RPC, without sidecars" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION" \
+      org.opencontainers.image.licenses="Apache-2.0 AND (GPL-2.0-only OR Apache-2.0)" \
+      org.opencontainers.image.base.name="docker.io/library/debian:12-slim"
+# There is no USER but root: the agent loads BPF programs and enters the network namespaces of other users' pods, and Kubernetes
+# gives a container effective capabilities only as root. What root may do here is limited to the capabilities the pod names.
 ENTRYPOINT ["/usr/local/bin/weir-agent"]
 CMD ["node"]
