@@ -16,22 +16,18 @@ FROM scratch AS install
 COPY --from=build /installed/ /
 
 FROM docker.io/library/debian:12-slim
-COPY packages.txt /usr/share/doc/weir/
+COPY packages.txt /usr/local/share/doc/weir/
 # Nobody logs in here, so nothing has to be setuid or setgid.
 RUN apt-get update \
  && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends \
-      $(sed -n '/^# Run /,/^$/{/^[^#]/p}' /usr/share/doc/weir/packages.txt) \
+      $(sed -n '/^# Run /,/^$/{/^[^#]/p}' /usr/local/share/doc/weir/packages.txt) \
  && apt-get clean \
  && find / -xdev -type f -perm /6000 -exec chmod ug-s {} + \
  && rm -rf /var/lib/apt/lists/* /var/cache/ldconfig /var/cache/debconf/*-old /var/lib/dpkg/*-old /var/log/*
 COPY --from=install / /
-# Down here, because what follows an argument is made anew when it changes.
-ARG VERSION=0.1.0
-ARG REVISION
 LABEL org.opencontainers.image.title="weir" \
       org.opencontainers.image.description="Per-node gRPC data plane for Kubernetes: balances every RPC, without sidecars" \
-      org.opencontainers.image.version="$VERSION" \
-      org.opencontainers.image.revision="$REVISION" \
+      org.opencontainers.image.version="0.1.0" \
       org.opencontainers.image.licenses="Apache-2.0 AND (GPL-2.0-only OR Apache-2.0)" \
       org.opencontainers.image.base.name="docker.io/library/debian:12-slim"
 # There is no USER but root: the agent loads BPF programs and enters the network namespaces of other users' pods, and Kubernetes
