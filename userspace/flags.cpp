@@ -18,9 +18,20 @@ uint32_t default_workers() { return std::max(1u, std::min(4u, std::thread::hardw
 void add_node_flags(CLI::App& app, Flags& flags) {
   flags.node.workers = default_workers();
   app.set_config("--config", "", "File with these flags as key=value lines (TOML)");
-  app.add_option("--manifests", flags.node.manifests, "Directory of Kubernetes manifests (YAML or JSON), watched")
-      ->envname("WEIR_MANIFESTS")
-      ->required();
+  app.add_option("--kubeconfig", flags.kubeconfig,
+                 "Kubeconfig of the API server; without it and --manifests: the service account of the agent's pod")
+      ->envname("WEIR_KUBECONFIG");
+  app.add_option(
+         "--manifests", flags.node.manifests,
+         "Directory of Kubernetes manifests (YAML or JSON), watched; its objects count more than the API server's")
+      ->envname("WEIR_MANIFESTS");
+  app.add_option(
+         "--watch-silence", flags.watch_silence_ms,
+         "How long a watch of the API server may say nothing before it is begun anew (bookmarks come every minute)")
+      ->envname("WEIR_WATCH_SILENCE")
+      ->transform(kDurationInMs)
+      ->check(CLI::PositiveNumber)
+      ->default_str("150s");
   app.add_option("--node-name", flags.node.cluster.node_name, "This node's name: its pods are enrolled")
       ->envname("WEIR_NODE_NAME");
   app.add_option("--zone", flags.node.cluster.zone,

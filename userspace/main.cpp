@@ -68,6 +68,17 @@ void set_up_allocator(uint32_t workers) {
   mallopt(M_TRIM_THRESHOLD, INT_MAX);
 }
 
+// Where the configuration comes from besides the manifests.
+base::Result<std::optional<kubernetes::ApiAccess>> api_access(const Flags& flags) {
+  if (flags.kubeconfig.empty() && !flags.node.manifests.empty()) return std::optional<kubernetes::ApiAccess>();
+  if (flags.node.cluster.node_name.empty())
+    return base::Error{"--node-name is missing: the API server is asked for the pods of that node"};
+  auto access =
+      flags.kubeconfig.empty() ? kubernetes::in_cluster_access() : kubernetes::kubeconfig_access(flags.kubeconfig);
+  if (!access) return access.error();
+  return std::optional(std::move(*access));
+}
+
 int run_node(Flags flags) {
   const auto format = flags.log_format == "json" ? base::LogFormat::json : base::LogFormat::text;
   block_termination_signals();
@@ -77,6 +88,11 @@ int run_node(Flags flags) {
   }
   raise_descriptor_limit();
   set_up_allocator(flags.node.workers);
+  auto api = api_access(flags);
+  if (!api) return fail(api.error());
+  flags.node.api = std::move(*api);
+  flags.node.user_agent = "weir-agent/" WEIR_VERSION;
+  flags.node.reflector.watch_silence = std::chrono::milliseconds(flags.watch_silence_ms);
   auto lock = lock_run_dir(flags.run_dir);
   if (!lock) return fail(lock.error());
 

@@ -1,5 +1,7 @@
 #include "wiring.h"
 
+#include <functional>
+
 #include "admin/bpf_metrics.h"
 #include "base/log.h"
 
@@ -139,6 +141,70 @@ std::vector<telemetry::Sample> http2_limits(const control::Node& node) {
   return samples;
 }
 
+// What is wrong with the API server, by resource; empty: nothing.
+std::string problems_of(const kubernetes::ApiSource& api, bool unsynced_only) {
+  std::string problems;
+  for (const kubernetes::ResourceStatus& resource : api.status()) {
+    if (unsynced_only ? resource.synced : resource.problem.empty()) continue;
+    problems += (problems.empty() ? "" : "; ") + resource.name + ": " +
+                (resource.problem.empty() ? "not listed yet" : resource.problem);
+  }
+  return problems;
+}
+
+std::string state_of(const kubernetes::ApiSource& api) {
+  const std::string problems = problems_of(api, false);
+  return problems.empty() ? "watching" : problems;
+}
+
+admin::Readiness readiness(const control::Node& node) {
+  const auto status = node.status();
+  if (status->draining) return {false, "draining"};
+  if (status->begun) return {true};
+  return {false, "the configuration is not complete (" + node.api()->server() + "): " + problems_of(*node.api(), true)};
+}
+
+// Of every resource that is followed in the API server.
+std::vector<telemetry::Sample> of_resources(const control::Node& node,
+                                            const std::function<double(const kubernetes::ResourceStatus&)>& value) {
+  std::vector<telemetry::Sample> samples;
+  for (const kubernetes::ResourceStatus& resource : node.api()->status())
+    samples.push_back({{{"resource", resource.name}}, value(resource)});
+  return samples;
+}
+
+void add_api_metrics(telemetry::Metrics& metrics, const control::Node& node) {
+  using kubernetes::ResourceStatus;
+  metrics.add_family(
+      "weir_kubernetes_synced", "Whether the resource has been listed once in the API server.", MetricKind::gauge,
+      [&node] { return of_resources(node, [](const ResourceStatus& r) { return r.synced ? 1.0 : 0.0; }); });
+  metrics.add_family("weir_kubernetes_followed",
+                     "Whether the resource is followed in the API server now: 0 after a failure, until it is again.",
+                     MetricKind::gauge, [&node] {
+                       return of_resources(node, [](const ResourceStatus& r) { return r.problem.empty() ? 1.0 : 0.0; });
+                     });
+  metrics.add_family("weir_kubernetes_last_contact_seconds",
+                     "Time since the API server last said something of the resource (bookmarks come every minute).",
+                     MetricKind::gauge, [&node] {
+                       return of_resources(node, [](const ResourceStatus& r) {
+                         return r.last_contact == base::Instant() ? -1 : seconds_since(r.last_contact);
+                       });
+                     });
+  metrics.add_family("weir_kubernetes_watch_events_total", "Events of watches.", MetricKind::counter, [&node] {
+    return of_resources(node, [](const ResourceStatus& r) { return static_cast<double>(r.events); });
+  });
+  metrics.add_family(
+      "weir_kubernetes_requests_total",
+      "Requests to the API server that have ended, by HTTP status; error: without an answer.", MetricKind::counter,
+      [&node] {
+        std::vector<telemetry::Sample> samples;
+        for (const ResourceStatus& resource : node.api()->status())
+          for (const auto& [code, count] : resource.requests)
+            samples.push_back({{{"resource", resource.name}, {"code", code}}, static_cast<double>(count)});
+        return samples;
+      });
+}
+
 admin::AgentStats agent_stats(const control::Node& node, const control::NodeOptions& options, base::Instant started) {
   const auto status = node.status();
   admin::AgentStats stats;
@@ -148,7 +214,8 @@ admin::AgentStats agent_stats(const control::Node& node, const control::NodeOpti
   stats.configured = status->configured;
   stats.draining = status->draining;
   stats.redirect = node.redirect();
-  stats.sources.push_back({"manifests " + options.manifests, "watching"});
+  if (!options.manifests.empty()) stats.sources.push_back({"manifests " + options.manifests, "watching"});
+  if (node.api()) stats.sources.push_back({"API server " + node.api()->server(), state_of(*node.api())});
   for (uint32_t i = 0; i < node.worker_count(); ++i) {
     const WorkerStats& worker = node.worker_stats(i);
     stats.workers.push_back({i, worker.sources.value(), worker.downstream_connections.value(),
@@ -164,10 +231,7 @@ admin::Sources admin_sources(control::Node& node, const control::NodeOptions& op
                              const telemetry::Metrics& metrics, telemetry::AccessLog& access_log) {
   const base::Instant started = base::MonotonicClock::now();
   admin::Sources sources;
-  sources.ready = [&node] {
-    if (node.status()->draining) return admin::Readiness{false, "draining"};
-    return admin::Readiness{true};
-  };
+  sources.ready = [&node] { return readiness(node); };
   sources.stats = [&node, options, started] { return agent_stats(node, options, started); };
   sources.snapshot = [&node] { return node.status()->snapshot; };
   sources.pods = [&node] { return node.status()->pods; };
@@ -212,6 +276,7 @@ void add_agent_metrics(telemetry::Metrics& metrics, control::Node& node) {
                      "How often a limit on HTTP/2 peers acted: drained the connection before it was reached, or was "
                      "enforced by ending the connection or refusing the stream.",
                      MetricKind::counter, [&node] { return http2_limits(node); });
+  if (node.api()) add_api_metrics(metrics, node);
   admin::add_bpf_metrics(metrics, [&node] { return node.maps().stats(); });
 }
 

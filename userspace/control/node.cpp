@@ -71,7 +71,7 @@ base::Result<std::unique_ptr<Node>> Node::start(NodeOptions options,
 }
 
 base::Result<void> Node::prepare(std::span<const std::unique_ptr<telemetry::Recorder>> recorders) {
-  started_ = base::MonotonicClock::now();
+  const base::Instant started = base::MonotonicClock::now();
   sigset_t terminating;
   sigemptyset(&terminating);
   sigaddset(&terminating, SIGTERM);
@@ -80,14 +80,19 @@ base::Result<void> Node::prepare(std::span<const std::unique_ptr<telemetry::Reco
   wakeup_ = base::Fd(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
   if (!signals_ || !wakeup_) return base::system_error("signalfd", errno);
 
-  // 1. Configuration, as far as the files go.
-  directory_ = std::make_unique<kubernetes::ManifestDirectory>(options_.manifests, &store_);
-  if (auto loaded = directory_->load(started_); !loaded) return loaded.error();
+  // 1. Configuration: files are read here, what the API server says comes later.
+  if (!options_.manifests.empty()) {
+    directory_ = std::make_unique<kubernetes::ManifestDirectory>(options_.manifests, &store_);
+    if (auto loaded = directory_->load(started); !loaded) return loaded.error();
+  }
+  if (options_.api) {
+    kubernetes::ApiSourceOptions source{options_.cluster.node_name, options_.user_agent, options_.reflector};
+    api_ = std::make_unique<kubernetes::ApiSource>(*options_.api, source, &store_);
+    info("configuration is read from {}", options_.api->server);
+  }
   translator_ = std::make_unique<kubernetes::Translator>(options_.cluster);
-  store_.take_changes();
-  snapshot_ = build_snapshot();
-  configured_ = built_ = base::MonotonicClock::now();
-  log_new_findings(*snapshot_, nullptr);
+  snapshot_ = std::make_shared<const config::Snapshot>();
+  configured_ = started;
 
   // 2. The programs, diverting nothing yet: `pods` holds no row of ours.
   auto cgroups = interception::find_cgroup_tree(options_.proc);
@@ -106,7 +111,6 @@ base::Result<void> Node::prepare(std::span<const std::unique_ptr<telemetry::Reco
   info("BPF programs attached at {}, pinned below {}", cgroups->pods_cgroup, options_.bpf_dir);
   info("redirect past TCP is {}: {}", redirect().on ? "on" : "off", redirect().reason);
   service_rows_ = std::make_unique<ServiceRows>(maps(), generation_);
-  if (auto adopted = service_rows_->adopt(); !adopted) return adopted.error();
 
   // 3. The workers.
   auto heartbeats = interception::Heartbeats::open(maps(), generation_);
@@ -140,8 +144,6 @@ base::Result<void> Node::prepare(std::span<const std::unique_ptr<telemetry::Reco
     workers_.push_back(std::move(*worker));
   }
   pods_of_worker_.resize(workers_.size());
-  service_rows_->remove_unwanted(*snapshot_, nullptr);
-  service_rows_->add_wanted(*snapshot_, nullptr);
 
   // 4. The pods.
   interception::EnrolmentOptions enrolment_options;
@@ -151,9 +153,20 @@ base::Result<void> Node::prepare(std::span<const std::unique_ptr<telemetry::Reco
   enrolment_ = std::make_unique<interception::Enrolment>(enrolment_options, maps(),
                                                          static_cast<interception::EnrolmentEvents&>(*this));
   if (auto watching = enrolment_->start(); !watching) return watching.error();
-  enrolment_->want(snapshot_->pods, base::MonotonicClock::now());
+  if (synced()) begin(base::MonotonicClock::now());
   publish();
   return {};
+}
+
+// The first configuration. Until then the rows of an earlier agent stay, and no pod is enrolled.
+void Node::begin(base::Instant now) {
+  store_.take_changes();
+  auto first = build_snapshot();
+  log_new_findings(*first, nullptr);
+  if (auto adopted = service_rows_->adopt(); !adopted)
+    warn("rows of an earlier agent may stay in the services map: {}", adopted.error().message);
+  begun_ = built_ = now;
+  apply(std::move(first), nullptr, now);
 }
 
 void Node::run() {
@@ -161,11 +174,13 @@ void Node::run() {
   while (true) {
     pollfd fds[] = {{signals_.get(), POLLIN, 0},
                     {wakeup_.get(), POLLIN, 0},
-                    {directory_->fd(), POLLIN, 0},
-                    {enrolment_->fd(), POLLIN, 0}};
+                    {directory_ ? directory_->fd() : -1, POLLIN, 0},
+                    {enrolment_->fd(), POLLIN, 0},
+                    {api_ ? api_->fd() : -1, POLLIN, 0}};
     const base::Instant before = base::MonotonicClock::now();
     base::Duration wait = next_tick - before;
-    if (const auto due = directory_->next_deadline()) wait = std::min<base::Duration>(wait, *due - before);
+    if (const auto due = directory_ ? directory_->next_deadline() : std::nullopt)
+      wait = std::min<base::Duration>(wait, *due - before);
     if (build_due_) wait = std::min<base::Duration>(wait, *build_due_ - before);
     if (draining_) wait = std::min<base::Duration>(wait, kDrainPoll);
     const auto wait_ms = std::chrono::ceil<std::chrono::milliseconds>(std::max(wait, base::Duration(0)));
@@ -190,8 +205,15 @@ void Node::run() {
     }
     bool changed = false;
     if (fds[2].revents != 0) changed |= directory_->on_readable(now);
-    if (const auto due = directory_->next_deadline(); due && *due <= now) changed |= directory_->tick(now);
-    if (changed) configure(now);
+    if (directory_) {
+      if (const auto due = directory_->next_deadline(); due && *due <= now) changed |= directory_->tick(now);
+    }
+    if (fds[4].revents != 0) changed |= api_->on_readable();
+    if (!begun_) {
+      if (synced() && !draining_) begin(now);
+    } else if (changed) {
+      configure(now);
+    }
     if (build_due_ && *build_due_ <= now) build(now);
     if (fds[3].revents != 0 && !draining_) {
       enrolment_->on_readable(now);
@@ -199,7 +221,7 @@ void Node::run() {
     }
     if (now >= next_tick) {
       if (!draining_) enrolment_->tick(now);
-      if (!foreign_pods_swept_ && now - started_ > kForeignRowsGrace) sweep_foreign_pods();
+      if (begun_ && !foreign_pods_swept_ && now - *begun_ > kForeignRowsGrace) sweep_foreign_pods();
       next_tick = now + kTick;
       status_stale_ = true;
     }
@@ -221,7 +243,7 @@ void Node::configure(base::Instant now) {
   if (const auto changes = store_.take_changes(); !changes.empty()) {
     auto next = translator_->update(store_, changes, *snapshot_);
     if (!next) return build(now);
-    apply(std::move(next), now);
+    apply(std::move(next), snapshot_.get(), now);
   }
   const base::Instant due = built_ + kBuildPart * build_time_;
   if (now >= due) return build(now);
@@ -231,20 +253,21 @@ void Node::configure(base::Instant now) {
 void Node::build(base::Instant now) {
   auto next = build_snapshot();
   log_new_findings(*next, snapshot_.get());
-  apply(std::move(next), now);
+  apply(std::move(next), snapshot_.get(), now);
   built_ = now;
   build_due_.reset();
 }
 
-void Node::apply(std::shared_ptr<const config::Snapshot> next, base::Instant now) {
-  service_rows_->remove_unwanted(*next, snapshot_.get());
+// `previous`: what the rows are in step with; null: nothing is known of them.
+void Node::apply(std::shared_ptr<const config::Snapshot> next, const config::Snapshot* previous, base::Instant now) {
+  service_rows_->remove_unwanted(*next, previous);
   std::vector<std::future<void>> applied;
   for (auto& worker : workers_) applied.push_back(worker->set_snapshot(next));
   for (auto& future : applied) {
     if (future.wait_for(kSnapshotPatience) != std::future_status::ready)
       warn("a worker has not taken configuration revision {} over within a second", next->revision);
   }
-  service_rows_->add_wanted(*next, snapshot_.get());
+  service_rows_->add_wanted(*next, previous);
   snapshot_ = std::move(next);
   configured_ = now;
   if (!draining_) enrolment_->want(snapshot_->pods, now);
@@ -324,6 +347,7 @@ void Node::removed(const std::string& uid) {
 
 void Node::publish() {
   auto status = std::make_shared<NodeStatus>();
+  status->begun = begun_.has_value();
   status->snapshot = snapshot_;
   status->configured = configured_;
   status->build_time = build_time_;

@@ -1,5 +1,5 @@
-// Node is the agent of the DaemonSet: its control thread turns manifests and pods
-// into Snapshots, keeps the BPF maps and the pods' listeners in step, and starts,
+// Node is the agent of the DaemonSet: its control thread turns manifests, what the API server
+// says, and pods into Snapshots, keeps the BPF maps and the pods' listeners in step, and starts,
 // drains and ends the workers.
 #pragma once
 
@@ -18,6 +18,7 @@
 #include "interception/enrolment.h"
 #include "interception/heartbeats.h"
 #include "interception/programs.h"
+#include "kubernetes/api_source.h"
 #include "kubernetes/manifest_directory.h"
 #include "kubernetes/object_store.h"
 #include "kubernetes/translate.h"
@@ -26,7 +27,10 @@
 namespace weir::control {
 
 struct NodeOptions {
-  std::string manifests;  // directory
+  std::string manifests;                     // directory; empty: none
+  std::optional<kubernetes::ApiAccess> api;  // the API server; one of the two at least
+  kubernetes::ReflectorSettings reflector;
+  std::string user_agent;
   kubernetes::ClusterSettings cluster;
   std::string bpf_dir = "/sys/fs/bpf/weir";
   std::vector<std::string> cgroup_roots;  // empty: found in /proc/mounts
@@ -43,6 +47,7 @@ struct NodeOptions {
 
 // What other threads may know; a consistent copy, replaced as a whole.
 struct NodeStatus {
+  bool begun = false;  // the configuration has been read once, and this node's pods are enrolled by it
   std::shared_ptr<const config::Snapshot> snapshot;
   base::Instant configured;     // when the snapshot was built ...
   base::Duration build_time{};  // ... and how long that took, from objects in memory
@@ -57,6 +62,9 @@ class Node final : private interception::EnrolmentEvents {
   static base::Result<std::unique_ptr<Node>> start(NodeOptions options,
                                                    std::span<const std::unique_ptr<telemetry::Recorder>> recorders);
   ~Node() override;
+
+  // Null without one.
+  const kubernetes::ApiSource* api() const { return api_.get(); }
 
   // The control thread's loop: returns after SIGTERM or SIGINT, when everything has drained.
   void run();
@@ -74,9 +82,11 @@ class Node final : private interception::EnrolmentEvents {
   explicit Node(NodeOptions options);
   base::Result<void> prepare(std::span<const std::unique_ptr<telemetry::Recorder>> recorders);
   std::shared_ptr<const config::Snapshot> build_snapshot();
+  bool synced() const { return !api_ || api_->synced(); }
+  void begin(base::Instant now);
   void configure(base::Instant now);
   void build(base::Instant now);
-  void apply(std::shared_ptr<const config::Snapshot> next, base::Instant now);
+  void apply(std::shared_ptr<const config::Snapshot> next, const config::Snapshot* previous, base::Instant now);
   void begin_drain(base::Instant now);
   bool drained(base::Instant now);
   void publish();
@@ -90,6 +100,7 @@ class Node final : private interception::EnrolmentEvents {
   uint64_t generation_;
   kubernetes::ObjectStore store_;
   std::unique_ptr<kubernetes::ManifestDirectory> directory_;
+  std::unique_ptr<kubernetes::ApiSource> api_;
   std::unique_ptr<kubernetes::Translator> translator_;
   std::unique_ptr<interception::Programs> programs_;
   std::optional<interception::Heartbeats> heartbeats_;
@@ -102,7 +113,8 @@ class Node final : private interception::EnrolmentEvents {
   std::shared_ptr<const config::Snapshot> snapshot_;
 
   base::Fd signals_, wakeup_;
-  base::Instant configured_{}, built_{}, started_{}, drain_deadline_{};
+  base::Instant configured_{}, built_{}, drain_deadline_{};
+  std::optional<base::Instant> begun_;
   std::optional<base::Instant> build_due_;  // a complete build, for the findings
   base::Duration build_time_{};             // of the last complete build
   bool draining_ = false, abandoned_ = false, foreign_pods_swept_ = false, status_stale_ = true;

@@ -22,11 +22,12 @@ struct KnownKind {
   size_t max_name;
 };
 
-constexpr std::array<KnownKind, 7> kKinds{{
+constexpr std::array<KnownKind, 8> kKinds{{
     {Kind::service, "", "v1", 63},
     {Kind::endpoint_slice, "discovery.k8s.io", "discovery.k8s.io/v1", 253},
     {Kind::pod, "", "v1", 253},
     {Kind::namespace_, "", "v1", 63},
+    {Kind::node, "", "v1", 253},
     {Kind::virtual_service, "networking.istio.io", "networking.istio.io/v1", 253},
     {Kind::destination_rule, "networking.istio.io", "networking.istio.io/v1", 253},
     {Kind::mesh_config, "", "v1", 253},
@@ -75,7 +76,7 @@ bool decode_identity(ObjectReader& reader, const KnownKind& known, Metadata& met
     reader.reject(Code::bad_value, fields, "name", "is " + shown(metadata.name) + ", which is no DNS name",
                   "use lower-case letters, digits and '-'");
   }
-  if (known.kind != Kind::namespace_) {
+  if (known.kind != Kind::namespace_ && known.kind != Kind::node) {
     metadata.namespace_name = reader.string(fields, "namespace");
     if (metadata.namespace_name.empty()) metadata.namespace_name = "default";
     if (!is_dns_name(metadata.namespace_name, 63)) {
@@ -137,6 +138,8 @@ void decode_known(ObjectReader& reader, const KnownKind& known, std::string_view
       return decode_object<Pod>(reader, known, api_version, contents);
     case Kind::namespace_:
       return decode_object<Namespace>(reader, known, api_version, contents);
+    case Kind::node:
+      return decode_object<Node>(reader, known, api_version, contents);
     case Kind::virtual_service:
       return decode_object<VirtualService>(reader, known, api_version, contents);
     case Kind::destination_rule:

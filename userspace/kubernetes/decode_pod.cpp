@@ -49,4 +49,6 @@ void decode_into(ObjectReader& reader, Pod& pod) {
 
 void decode_into(ObjectReader&, Namespace&) {}
 
+void decode_into(ObjectReader&, Node&) {}
+
 }  // namespace weir::kubernetes

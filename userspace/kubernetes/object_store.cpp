@@ -1,6 +1,7 @@
 #include "kubernetes/object_store.h"
 
 #include <algorithm>
+#include <functional>
 #include <set>
 #include <utility>
 
@@ -18,6 +19,16 @@ config::Finding defined_twice(const Origin& loser, const Origin& winner, const O
   return finding(Code::defined_twice, loser, key.to_string(),
                  "is defined in " + place(winner) + " too, which counts; this definition is ignored",
                  "remove one of the two");
+}
+
+// Adds that to the errors among the findings.
+void say_that_it_stays(
+    std::vector<config::Finding>& findings,
+    const std::function<bool(const config::Finding&)>& concerns = [](const auto&) { return true; }) {
+  for (config::Finding& finding : findings) {
+    if (finding.severity == config::Severity::error && concerns(finding))
+      finding.message += "; its last good version stays";
+  }
 }
 
 }  // namespace
@@ -76,11 +87,7 @@ bool ObjectStore::replace(const std::string& name, SourceContents contents) {
     kept.insert(key.to_string());
     seen.emplace(key, Origin{});
   }
-  for (config::Finding& finding : contents.findings) {
-    if (finding.severity == config::Severity::error && kept.contains(finding.object)) {
-      finding.message += "; its last good version stays";
-    }
-  }
+  say_that_it_stays(contents.findings, [&](const config::Finding& finding) { return kept.contains(finding.object); });
   std::set<ObjectKey> keys;
   for (const auto& [key, origin] : seen) keys.insert(keys.end(), key);
   for (const ObjectKey& key : source.keys) {
@@ -99,7 +106,7 @@ bool ObjectStore::replace(const std::string& name, SourceContents contents) {
 bool ObjectStore::forget(const std::string& name) {
   auto source = sources_.find(name);
   if (source == sources_.end()) return false;
-  bool changed = !source->second.findings.empty();
+  bool changed = !source->second.findings.empty() || !source->second.object_findings.empty();
   for (const ObjectKey& key : source->second.keys) changed |= take(name, key);
   sources_.erase(source);
   return changed;
@@ -112,17 +119,47 @@ bool ObjectStore::set_findings(const std::string& name, std::vector<config::Find
   return true;
 }
 
-bool ObjectStore::apply(const std::string& name, Object object) {
+bool ObjectStore::set_object_findings(Source& source, const ObjectKey& key, std::vector<config::Finding> findings) {
+  if (findings.empty()) return source.object_findings.erase(key) > 0;
+  auto& known = source.object_findings[key];
+  if (known == findings) return false;
+  known = std::move(findings);
+  return true;
+}
+
+bool ObjectStore::apply(const std::string& name, Object object, std::vector<config::Finding> findings) {
   ObjectKey key = key_of(object);
-  sources_[name].keys.insert(key);
-  return put(name, key, std::move(object));
+  Source& source = sources_[name];
+  source.keys.insert(key);
+  bool changed = set_object_findings(source, key, std::move(findings));
+  changed |= put(name, key, std::move(object));
+  return changed;
+}
+
+bool ObjectStore::reject(const std::string& name, const ObjectKey& key, std::vector<config::Finding> findings) {
+  Source& source = sources_[name];
+  if (source.keys.contains(key)) say_that_it_stays(findings);
+  return set_object_findings(source, key, std::move(findings));
+}
+
+bool ObjectStore::retain(const std::string& name, const std::set<ObjectKey>& keys) {
+  Source& source = sources_[name];
+  bool changed =
+      std::erase_if(source.object_findings, [&](const auto& entry) { return !keys.contains(entry.first); }) > 0;
+  std::erase_if(source.keys, [&](const ObjectKey& key) {
+    if (keys.contains(key)) return false;
+    changed |= take(name, key);
+    return true;
+  });
+  return changed;
 }
 
 bool ObjectStore::remove(const std::string& name, const ObjectKey& key) {
   auto source = sources_.find(name);
   if (source == sources_.end()) return false;
-  if (source->second.keys.erase(key) == 0) return false;
-  return take(name, key);
+  bool changed = source->second.object_findings.erase(key) > 0;
+  if (source->second.keys.erase(key) > 0) changed |= take(name, key);
+  return changed;
 }
 
 std::shared_ptr<const Object> ObjectStore::find(const ObjectKey& key) const {
@@ -134,11 +171,15 @@ std::vector<config::Finding> ObjectStore::findings() const {
   std::vector<config::Finding> result;
   for (const auto& [name, source] : sources_) {
     result.insert(result.end(), source.findings.begin(), source.findings.end());
+    for (const auto& [key, findings] : source.object_findings)
+      result.insert(result.end(), findings.begin(), findings.end());
   }
   for (const auto& [key, versions] : objects_) {
     const Origin& winner = metadata_of(*versions.front().object).origin;
     for (size_t i = 1; i < versions.size(); ++i) {
-      result.push_back(defined_twice(metadata_of(*versions[i].object).origin, winner, key));
+      const Origin& loser = metadata_of(*versions[i].object).origin;
+      // The API server has each object once, even while two of its watches tell of it.
+      if (!winner.file.empty() || !loser.file.empty()) result.push_back(defined_twice(loser, winner, key));
     }
   }
   return result;

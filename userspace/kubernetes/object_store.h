@@ -33,9 +33,13 @@ class ObjectStore {
   // Only the source's findings change; its objects stay (a file that cannot be read now).
   bool set_findings(const std::string& source, std::vector<config::Finding> findings);
 
-  // Single objects, for sources that tell of changes one by one.
-  bool apply(const std::string& source, Object object);
+  // Single objects, for sources that tell of changes one by one. The findings are all that there are about the object;
+  // one that was rejected keeps its last good version.
+  bool apply(const std::string& source, Object object, std::vector<config::Finding> findings = {});
+  bool reject(const std::string& source, const ObjectKey& key, std::vector<config::Finding> findings);
   bool remove(const std::string& source, const ObjectKey& key);
+  // What the source holds besides these is gone.
+  bool retain(const std::string& source, const std::set<ObjectKey>& keys);
 
   // What is another than at the last call, one Change an object. Objects only: findings may have changed besides.
   std::vector<Change> take_changes();
@@ -67,7 +71,9 @@ class ObjectStore {
   struct Source {
     std::set<ObjectKey> keys;
     std::vector<config::Finding> findings;
+    std::map<ObjectKey, std::vector<config::Finding>> object_findings;  // of single objects, never empty ones
   };
+  static bool set_object_findings(Source& source, const ObjectKey& key, std::vector<config::Finding> findings);
   // The next version of the object that counts may be another one.
   void changing(const ObjectKey& key);
   bool put(const std::string& source, const ObjectKey& key, Object object);

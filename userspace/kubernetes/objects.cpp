@@ -12,6 +12,8 @@ const char* to_string(Kind kind) {
       return "Pod";
     case Kind::namespace_:
       return "Namespace";
+    case Kind::node:
+      return "Node";
     case Kind::virtual_service:
       return "VirtualService";
     case Kind::destination_rule:

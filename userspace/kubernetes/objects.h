@@ -27,7 +27,7 @@ struct Origin {
 };
 
 struct Metadata {
-  std::string namespace_name;  // empty for a Namespace
+  std::string namespace_name;  // empty for a Namespace or a Node
   std::string name;
   std::string uid;
   Labels labels;
@@ -117,6 +117,12 @@ struct Namespace {
   bool operator==(const Namespace&) const = default;
 };
 
+// Of nodes only the labels matter.
+struct Node {
+  Metadata metadata;
+  bool operator==(const Node&) const = default;
+};
+
 // Where a route names a destination, as written; lines are 0 where unknown.
 struct DestinationPlace {
   std::string host, subset;
@@ -155,10 +161,19 @@ struct MeshConfig {
   bool operator==(const MeshConfig&) const = default;
 };
 
-using Object = std::variant<Service, EndpointSlice, Pod, Namespace, VirtualService, DestinationRule, MeshConfig>;
+using Object = std::variant<Service, EndpointSlice, Pod, Namespace, Node, VirtualService, DestinationRule, MeshConfig>;
 
 // In the order of Object's alternatives.
-enum class Kind : uint8_t { service, endpoint_slice, pod, namespace_, virtual_service, destination_rule, mesh_config };
+enum class Kind : uint8_t {
+  service,
+  endpoint_slice,
+  pod,
+  namespace_,
+  node,
+  virtual_service,
+  destination_rule,
+  mesh_config
+};
 const char* to_string(Kind kind);
 
 template <class T>
@@ -167,6 +182,7 @@ constexpr Kind kind_of() {
   if constexpr (std::is_same_v<T, EndpointSlice>) return Kind::endpoint_slice;
   if constexpr (std::is_same_v<T, Pod>) return Kind::pod;
   if constexpr (std::is_same_v<T, Namespace>) return Kind::namespace_;
+  if constexpr (std::is_same_v<T, Node>) return Kind::node;
   if constexpr (std::is_same_v<T, VirtualService>) return Kind::virtual_service;
   if constexpr (std::is_same_v<T, DestinationRule>) return Kind::destination_rule;
   if constexpr (std::is_same_v<T, MeshConfig>) return Kind::mesh_config;

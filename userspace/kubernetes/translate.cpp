@@ -24,6 +24,14 @@ std::shared_ptr<const T> find_previous(const Shared<T>* objects, const Metadata&
   return *found;
 }
 
+std::string zone_of(const ObjectStore& store, const std::string& node_name) {
+  const auto node = store.find({Kind::node, {}, node_name});
+  if (!node) return {};
+  const Labels& labels = metadata_of(*node).labels;
+  const auto zone = labels.find("topology.kubernetes.io/zone");
+  return zone == labels.end() ? std::string() : zone->second;
+}
+
 // Whether Directory::by_vip is the same for both.
 bool same_addresses(const config::Service& a, const config::Service& b) {
   const auto tcp_ports = [](const config::Service& service) {
@@ -103,7 +111,8 @@ class Translator::Build {
     store_.for_each<Pod>([&](const Pod& pod) {
       // A finished pod's address may be another's by now.
       if (pod.phase == PodPhase::succeeded || pod.phase == PodPhase::failed) return;
-      bool here = is_here(pod);
+      const bool here = is_here(pod);
+      if (!here && pod.ips.empty()) return;  // it is known by its labels alone
       auto home = namespaces.find(pod.metadata.namespace_name);
       std::vector<config::Finding> of_pod;
       auto result = shared_pod(translate_pod(pod, home == namespaces.end() ? nullptr : home->second, of_pod), pod);
@@ -175,11 +184,14 @@ class Translator::Build {
 };
 
 Translator::Translator(ClusterSettings settings)
-    : settings_(std::move(settings)), rules_(std::make_unique<IstioRules>(settings_.cluster_domain)) {}
+    : settings_(std::move(settings)),
+      zone_is_set_(!settings_.zone.empty()),
+      rules_(std::make_unique<IstioRules>(settings_.cluster_domain)) {}
 
 Translator::~Translator() = default;
 
 std::shared_ptr<const config::Snapshot> Translator::build(const ObjectStore& store, const config::Snapshot* previous) {
+  if (!zone_is_set_) settings_.zone = zone_of(store, settings_.node_name);
   rules_->rebuild(store);
   slices_.clear();
   store.for_each_shared<EndpointSlice>([this](const std::shared_ptr<const EndpointSlice>& slice) {
@@ -217,6 +229,7 @@ bool Translator::note(const Change& change, const config::Snapshot& previous, st
   switch (change.key.kind) {
     case Kind::pod:
     case Kind::namespace_:
+    case Kind::node:
     case Kind::mesh_config:
       return false;
     case Kind::service:

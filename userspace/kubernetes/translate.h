@@ -19,7 +19,7 @@ class IstioRules;
 struct ClusterSettings {
   std::string cluster_domain = "cluster.local";
   std::string node_name{};         // empty: every pod counts as this node's
-  std::string zone{};              // topology.kubernetes.io/zone of this node; empty: not known
+  std::string zone{};              // topology.kubernetes.io/zone of this node; empty: as the Node object says
   bool divert_undeclared = false;  // whether ports in mode detect are diverted
 };
 
@@ -50,6 +50,7 @@ class Translator {
   void move_slice(const Change& change, std::vector<ServiceName>& touched);
 
   ClusterSettings settings_;
+  const bool zone_is_set_;
   std::unique_ptr<IstioRules> rules_;
   std::map<ServiceName, Slices> slices_;
 };

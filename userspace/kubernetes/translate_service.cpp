@@ -34,7 +34,7 @@ void report_settings(const Service& service, const Slices& slices, const Cluster
     findings.push_back(about(Code::unknown_own_zone, service, 0,
                              "its EndpointSlices have zone hints, but the agent does not know its zone: calls go to "
                              "the endpoints of all zones",
-                             "set the agent's zone (--zone)"));
+                             "label the Node with topology.kubernetes.io/zone, or set the agent's zone (--zone)"));
   }
   auto headless = service.metadata.annotations.find("weir.dev/balance-headless");
   if (headless != service.metadata.annotations.end() && headless->second == "true") {

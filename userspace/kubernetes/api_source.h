@@ -1,0 +1,95 @@
+// ApiSource keeps an ObjectStore in step with the API server. Its own thread lists, watches and decodes; what changed
+// waits in a queue until the store's thread takes it. What was heard stays while the server is away.
+#pragma once
+
+#include <atomic>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/result.h"
+#include "kubernetes/api_access.h"
+#include "kubernetes/api_transfers.h"
+#include "kubernetes/object_store.h"
+#include "kubernetes/reflector.h"
+
+namespace weir::kubernetes {
+
+struct ApiSourceOptions {
+  std::string node_name;  // whose pods are read whole
+  std::string user_agent = "weir-agent";
+  ReflectorSettings reflector;
+};
+
+// Of one resource.
+struct ResourceStatus {
+  std::string name;
+  bool synced = false;           // listed once
+  bool missing = false;          // the server does not have it (a CRD that is not installed)
+  std::string problem;           // why it is not followed now; empty: it is
+  base::Instant last_contact{};  // when the server last answered as it should
+  uint64_t events = 0;
+  std::map<std::string, uint64_t> requests;  // that have ended, by status code; "error": without any
+};
+
+class ApiSource {
+ public:
+  // The store must outlive this.
+  ApiSource(ApiAccess access, ApiSourceOptions options, ObjectStore* store);
+  ~ApiSource();
+
+  // For the store's thread. Readable: call on_readable(), which returns whether the store changed.
+  int fd() const { return news_.get(); }
+  bool on_readable();
+  // Whether every resource has been listed once, and has been taken.
+  bool synced() const { return synced_; }
+
+  // Thread-safe.
+  const std::string& server() const { return server_; }
+  std::vector<ResourceStatus> status() const;
+
+ private:
+  struct Followed {
+    std::unique_ptr<Reflector> reflector;
+    ResourceStatus status;
+    bool running = false;
+    uint64_t seen_events = 0;
+  };
+  void run();
+  void follow(Resource resource);
+  void begin_due(base::Instant now);
+  void note_ends(base::Instant now);
+  void look_at_subsets(base::Instant now);
+  void hand_over();
+  bool all_synced() const;
+  bool apply(ApiChange& change);
+
+  const std::string server_;
+  const ApiSourceOptions options_;
+  ObjectStore* store_;
+  base::Fd news_;
+  bool synced_ = false;  // the store's thread's
+
+  // The API thread's own.
+  ApiTransfers transfers_;
+  std::vector<Followed> followed_;
+  std::vector<ApiChange> heard_;
+  std::map<ObjectKey, std::set<std::string>> subset_labels_;  // by DestinationRule
+  std::set<std::string> wanted_labels_;                       // of pods elsewhere
+
+  mutable std::mutex mutex_;  // guards what follows
+  std::vector<ApiChange> queue_;
+  bool queue_synced_ = false;
+  std::vector<ResourceStatus> status_;
+
+  std::atomic<bool> stopping_ = false;
+  std::thread thread_;
+};
+
+}  // namespace weir::kubernetes
