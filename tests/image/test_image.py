@@ -105,6 +105,12 @@ def test_versions(image, version):
     assert version in said.stdout + said.stderr
 
 
+def test_the_chart_finds_its_commands(image):
+    """Init containers and helm tests of charts/weir have no image of their own."""
+    commands = "bash cp getent grep mktemp mount mv sed sh sort tail timeout tr".split()
+    assert image.run("sh", "-c", 'for c; do command -v "$c" || echo "no $c"; done', "sh", *commands).stdout.count("no ") == 0
+
+
 def test_certificates(image):
     roots = (image.rootfs / "etc/ssl/certs/ca-certificates.crt").read_text()
     assert roots.count("BEGIN CERTIFICATE") > 50
