@@ -24,7 +24,7 @@ export CCACHE_BASEDIR := $(CURDIR)
 export CCACHE_NOHASHDIR := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build bench bench-tools demo demo-down test suites unit asan tsan bpf-test kernel-test tools-test \
+.PHONY: help setup build bench bench-tools demo demo-down test suites unit asan tsan bpf-test kernel-test tools-test image image-test \
         integration kubernetes-test integration-redirect-off integration-asan scenarios parity conformance fuzz format check check-layers \
         check-golden clean
 
@@ -59,7 +59,7 @@ test: ## Build everything and run every test
 	@$(MAKE) --no-print-directory --keep-going suites; status=$$?; tools/suite --report; exit $$status
 
 # In one order, one after the other: the load tests need the machine for themselves.
-suites: check-layers check-golden unit asan tsan bpf-test kernel-test tools-test integration kubernetes-test \
+suites: check-layers check-golden unit asan tsan bpf-test kernel-test tools-test image-test integration kubernetes-test \
         integration-redirect-off integration-asan scenarios parity conformance fuzz
 .NOTPARALLEL:
 
@@ -83,6 +83,14 @@ bpf-test: build/release/CMakeCache.txt ## BPF programs, by real connect() calls 
 kernel-test: build/release/CMakeCache.txt ## The same tests on Debian's 6.1 kernel, emulated by qemu (KERNEL_SUITE)
 	@tools/suite build-release -- cmake --build --preset release --parallel $(JOBS) --target bpf_test
 	@tools/suite kernel --limit 600 -- tools/kernel_test build/release/tests/bpf/bpf_test $(addprefix --suite ,$(KERNEL_SUITE))
+
+# IMAGE: its name, with a host part (localhost/weir); TAG: the version if empty.
+image: build ## The image as an OCI archive, build/image/weir-VERSION.tar, without a Docker daemon (IMAGE, TAG)
+	@tools/image $(addprefix --name ,$(IMAGE)) $(addprefix --tag ,$(TAG))
+
+image-test: build ## Tests of the image: what is in it, and an agent that runs in it
+	@tools/suite image-build -- tools/image
+	@tools/suite image -- $(PYTEST) tests/image --junitxml build/reports/image.xml $(PYTEST_ARGS)
 
 tools-test: ## Tests of the tools themselves (setup, check_layers, check_golden, manifests)
 	@tools/suite tools -- $(PYTEST) tests/tools --junitxml build/reports/tools.xml $(PYTEST_ARGS)
