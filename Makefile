@@ -25,8 +25,8 @@ export CCACHE_NOHASHDIR := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build bench bench-tools demo demo-down test suites unit asan tsan bpf-test kernel-test tools-test \
-        integration integration-redirect-off integration-asan scenarios parity conformance fuzz format check check-layers \
-        check-golden clean
+        chart-test integration integration-redirect-off integration-asan scenarios parity conformance fuzz format check \
+        check-layers check-golden clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | sort | awk -F'\t' '{ printf "  %-24s %s\n", $$1, $$2 }'
@@ -59,8 +59,8 @@ test: ## Build everything and run every test
 	@$(MAKE) --no-print-directory --keep-going suites; status=$$?; tools/suite --report; exit $$status
 
 # In one order, one after the other: the load tests need the machine for themselves.
-suites: check-layers check-golden unit asan tsan bpf-test kernel-test tools-test integration integration-redirect-off \
-        integration-asan scenarios parity conformance fuzz
+suites: check-layers check-golden unit asan tsan bpf-test kernel-test tools-test chart-test integration \
+        integration-redirect-off integration-asan scenarios parity conformance fuzz
 .NOTPARALLEL:
 
 unit: build/release/CMakeCache.txt ## Unit tests, release build
@@ -86,6 +86,12 @@ kernel-test: build/release/CMakeCache.txt ## The same tests on Debian's 6.1 kern
 
 tools-test: ## Tests of the tools themselves (setup, check_layers, check_golden, manifests)
 	@tools/suite tools -- $(PYTEST) tests/tools --junitxml build/reports/tools.xml $(PYTEST_ARGS)
+
+# After a change of the chart that is meant: WEIR_RENEW_GOLDEN=1 make chart-test
+chart-test: build ## The Helm chart: lint, golden files, schema, RBAC, queries, and an agent with its privileges
+	@tools/setup --go
+	@tools/suite go-tools -- tools/go_tool helm
+	@tools/suite chart -- $(PYTEST) tests/chart --junitxml build/reports/chart.xml $(PYTEST_ARGS)
 
 integration: build bench-tools ## Tests in the lab, with real agents, servers and clients
 	@tools/suite integration -- $(PYTEST) tests/integration --junitxml build/reports/integration.xml $(PYTEST_ARGS)

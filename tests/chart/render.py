@@ -1,8 +1,8 @@
 """Renders charts/weir with a Helm built by tools/go_tool.
 
-    render(values...)        the objects of `helm template`, as dictionaries
-    template(values...)      its text
-    helm(arguments...)       any helm command, run apart from this machine's configuration
+    render(...)      the objects of `helm template`, as dictionaries; keywords as of template()
+    template(...)    its text
+    helm(...)        any helm command, run apart from this machine's configuration
 """
 
 import functools
@@ -41,23 +41,29 @@ class Refused(Exception):
     """What Helm said instead of rendering."""
 
 
-def template(*arguments, values: dict | None = None, files=(), kubernetes: str = KUBERNETES, apis=()) -> str:
-    """`helm template weir charts/weir` in namespace weir-system; `values` over those of the `files`."""
-    command = ["template", "weir", CHART, "--namespace", "weir-system", "--kube-version", kubernetes, *arguments]
+def template(values: dict | None = None, files=(), release="weir", kubernetes=KUBERNETES, apis=()) -> str:
+    """`helm template` of the chart in namespace weir-system, its hooks too; `values` over those of the `files`, `apis` as
+    known to the cluster besides Kubernetes' own."""
+    command = ["template", release, CHART, "--namespace", "weir-system", "--kube-version", kubernetes]
     for api in apis:
         command += ["--api-versions", api]
     for file in files:
         command += ["--values", file]
     if values is not None:
         command += ["--values", "-"]
-    done = helm(*command, text=None if values is None else yaml.safe_dump(values))
+    done = rendered(tuple(command), None if values is None else yaml.safe_dump(values))
     if done.returncode != 0:
         raise Refused(done.stderr)
     return done.stdout
 
 
-def render(*arguments, **options) -> list[dict]:
-    return [document for document in yaml.safe_load_all(template(*arguments, **options)) if document]
+@functools.cache
+def rendered(command: tuple, values: str | None) -> subprocess.CompletedProcess:
+    return helm(*command, text=values)
+
+
+def render(**options) -> list[dict]:
+    return [document for document in yaml.safe_load_all(template(**options)) if document]
 
 
 def one(objects: list[dict], kind: str, ending: str = "") -> dict:

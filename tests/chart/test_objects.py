@@ -4,7 +4,7 @@ import re
 
 import pytest
 import yaml
-from render import CHART, FULL, OPERATOR, Refused, one, render, template
+from render import CHART, FULL, OPERATOR, Refused, one, render
 
 NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
@@ -66,7 +66,7 @@ def test_references_hold(objects):
     pod = one(objects, "DaemonSet")["spec"]["template"]["spec"]
     account = one(objects, "ServiceAccount")["metadata"]
     assert pod["serviceAccountName"] == account["name"]
-    for binding in [o for o in objects if o["kind"].endswith("RoleBinding") or o["kind"].endswith("RoleBinding")]:
+    for binding in [o for o in objects if o["kind"].endswith("RoleBinding")]:
         assert binding["subjects"] == [{"kind": "ServiceAccount", "name": account["name"], "namespace": account["namespace"]}]
         role = one(objects, binding["roleRef"]["kind"])
         assert role["metadata"]["name"] == binding["roleRef"]["name"]
@@ -93,7 +93,7 @@ def test_privileges_of_the_agent(default):
     assert pod["hostPID"] is True and "hostNetwork" not in pod and "hostIPC" not in pod
     assert context["privileged"] is False and context["allowPrivilegeEscalation"] is False
     assert context["readOnlyRootFilesystem"] is True
-    assert context["capabilities"] == {"drop": ["ALL"], "add": ["BPF", "PERFMON", "NET_ADMIN", "SYS_ADMIN", "SYS_PTRACE"]}
+    assert context["capabilities"] == {"drop": ["ALL"], "add": ["BPF", "NET_ADMIN", "SYS_ADMIN", "SYS_PTRACE"]}
     assert context["appArmorProfile"] == {"type": "Unconfined"}
     mounts = {m["mountPath"]: m for m in agent_of(default)["volumeMounts"]}
     assert mounts.keys() == {"/run/weir", "/sys/fs/bpf", "/sys/fs/cgroup"}
@@ -187,7 +187,7 @@ def test_custom_resource_definitions():
 
 def test_two_releases_share_no_name():
     def names(release):
-        return {(o["kind"], o["metadata"].get("namespace"), o["metadata"]["name"]) for o in render("--name-template", release)}
+        objects = render(release=release)
+        return {(o["kind"], o["metadata"].get("namespace"), o["metadata"]["name"]) for o in objects}
 
-    template("--name-template", "other")
     assert not names("one") & names("other")

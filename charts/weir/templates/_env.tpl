@@ -42,8 +42,8 @@
 {{- range $name, $value := $optional }}
 {{- if not (kindIs "invalid" $value) }}
 - name: {{ $name }}
-  # Numbers of values are floating-point to Helm.
-  value: {{ ternary (printf "%v" $value) (toString $value) (kindIs "string" $value) | quote }}
+  {{- /* To Helm all numbers are floating-point: a million would be 1e+06. */}}
+  value: {{ ternary $value (int64 $value) (kindIs "string" $value) | quote }}
 {{- end }}
 {{- end }}
 {{- with .Values.env }}
