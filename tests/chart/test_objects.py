@@ -1,5 +1,6 @@
 """Every object that the chart renders: names, labels, references to one another."""
 
+import json
 import re
 
 import pytest
@@ -191,3 +192,19 @@ def test_two_releases_share_no_name():
         return {(o["kind"], o["metadata"].get("namespace"), o["metadata"]["name"]) for o in objects}
 
     assert not names("one") & names("other")
+
+
+# What a node agent never does and an attacker in it would like to.
+NEVER = """add_key create_module delete_module finit_module fsopen init_module kexec_file_load kexec_load keyctl mount
+mount_setattr move_mount name_to_handle_at open_by_handle_at perf_event_open pivot_root process_vm_readv process_vm_writev
+ptrace quotactl reboot request_key sethostname settimeofday swapon umount2 unshare userfaultfd""".split()
+
+
+def test_the_seccomp_profile():
+    text = one(render(), "ConfigMap", "-seccomp")["data"]["seccomp.json"]
+    profile = json.loads(text)
+    assert profile["defaultAction"] == "SCMP_ACT_ERRNO"
+    names = [name for rule in profile["syscalls"] for name in rule["names"]]
+    assert len(names) == len(set(names))
+    assert {"io_uring_setup", "io_uring_enter", "io_uring_register", "bpf", "setns", "clone3"} <= set(names)
+    assert not set(NEVER) & set(names)
