@@ -24,7 +24,7 @@ export CCACHE_BASEDIR := $(CURDIR)
 export CCACHE_NOHASHDIR := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build bench bench-tools demo demo-down test suites unit asan tsan bpf-test kernel-test tools-test image image-test \
+.PHONY: help setup build bench bench-tools demo demo-down test suites unit asan tsan bpf-test kernel-test tools-test image image-test chart-test \
         integration kubernetes-test integration-redirect-off integration-asan scenarios parity conformance fuzz format check check-layers \
         check-golden clean
 
@@ -59,7 +59,7 @@ test: ## Build everything and run every test
 	@$(MAKE) --no-print-directory --keep-going suites; status=$$?; tools/suite --report; exit $$status
 
 # In one order, one after the other: the load tests need the machine for themselves.
-suites: check-layers check-golden unit asan tsan bpf-test kernel-test tools-test image-test integration kubernetes-test \
+suites: check-layers check-golden unit asan tsan bpf-test kernel-test tools-test image-test chart-test integration kubernetes-test \
         integration-redirect-off integration-asan scenarios parity conformance fuzz
 .NOTPARALLEL:
 
@@ -94,6 +94,12 @@ image-test: build ## Tests of the image: what is in it, and an agent that runs i
 
 tools-test: ## Tests of the tools themselves (setup, check_layers, check_golden, manifests)
 	@tools/suite tools -- $(PYTEST) tests/tools --junitxml build/reports/tools.xml $(PYTEST_ARGS)
+
+# After a change of the chart that is meant: WEIR_RENEW_GOLDEN=1 make chart-test
+chart-test: build ## The Helm chart: lint, golden files, schema, RBAC, queries, and an agent with its privileges
+	@tools/setup --go
+	@tools/suite go-tools -- tools/go_tool helm
+	@tools/suite chart -- $(PYTEST) tests/chart --junitxml build/reports/chart.xml $(PYTEST_ARGS)
 
 integration: build bench-tools ## Tests in the lab, with real agents, servers and clients
 	@tools/suite integration -- $(PYTEST) tests/integration --junitxml build/reports/integration.xml $(PYTEST_ARGS)
