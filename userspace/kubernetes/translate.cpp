@@ -202,8 +202,9 @@ void Translator::note_services_of(const Change& change, std::vector<ServiceName>
   const auto has = [](const Pod* pod, const base::IpAddress& ip) {
     return pod && std::find(pod->ips.begin(), pod->ips.end(), ip) != pod->ips.end();
   };
-  for (const auto& [name, slices] : slices_) {
-    const bool concerned = std::any_of(slices.begin(), slices.end(), [&](const auto& slice) {
+  for (const auto& entry : slices_) {
+    const ServiceName& name = entry.first;
+    const bool concerned = std::any_of(entry.second.begin(), entry.second.end(), [&](const auto& slice) {
       return std::any_of(slice->endpoints.begin(), slice->endpoints.end(), [&](const SliceEndpoint& endpoint) {
         if (endpoint.pod == change.key.name && name.first == change.key.namespace_name) return true;
         return !endpoint.addresses.empty() &&
