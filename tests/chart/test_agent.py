@@ -115,6 +115,17 @@ def test_what_is_not_set_is_left_to_the_agent():
     assert not {name for name in names if name.startswith("WEIR_POD_MAX_")}
 
 
+def test_the_agent_knows_its_memory_limit():
+    def env(resources):
+        container = one(render(values={"resources": resources}), "DaemonSet")["spec"]["template"]["spec"]["containers"][0]
+        return {e["name"]: e.get("valueFrom") for e in container["env"]}
+
+    limit = env({"limits": {"memory": "2Gi"}})["WEIR_MEMORY_LIMIT"]
+    assert limit == {"resourceFieldRef": {"containerName": "weir-agent", "resource": "limits.memory"}}
+    # Without a limit this would be the node's memory.
+    assert "WEIR_MEMORY_LIMIT" not in env({"limits": {"memory": None}})
+
+
 def test_paths_are_those_the_agent_has_by_default():
     """So that weirctl, run in the container, finds them without flags."""
     text = (USERSPACE / "flags.h").read_text() + "\n".join(p.read_text() for p in (USERSPACE / "control").glob("*.h"))

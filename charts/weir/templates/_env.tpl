@@ -31,6 +31,13 @@
   value: {{ .Values.drainTimeout | quote }}
 - name: WEIR_METRICS_ADDRESS
   value: {{ printf "%s:%d" .Values.metrics.address (int .Values.metrics.port) | quote }}
+{{- if dig "limits" "memory" "" .Values.resources }}
+- name: WEIR_MEMORY_LIMIT
+  valueFrom:
+    resourceFieldRef:
+      containerName: weir-agent
+      resource: limits.memory
+{{- end }}
 {{- $optional := dict
   "WEIR_WORKERS" .Values.workers
   "WEIR_SEND_TIMEOUT" .Values.sendTimeout
