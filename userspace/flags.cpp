@@ -34,6 +34,11 @@ void add_node_flags(CLI::App& app, Flags& flags) {
       ->default_str("150s");
   app.add_option("--node-name", flags.node.cluster.node_name, "This node's name: its pods are enrolled")
       ->envname("WEIR_NODE_NAME");
+  app.add_option("--namespace", flags.node.daemon_set.namespace_name, "Namespace of the agent's pod")
+      ->envname("WEIR_NAMESPACE");
+  app.add_option("--daemonset", flags.node.daemon_set.name,
+                 "DaemonSet that runs the agent: when it is gone at SIGTERM, hooks, links and maps go too")
+      ->envname("WEIR_DAEMONSET");
   app.add_option("--zone", flags.node.cluster.zone,
                  "This node's zone (its label topology.kubernetes.io/zone), for the hints of EndpointSlices")
       ->envname("WEIR_ZONE");

@@ -112,8 +112,13 @@ int run_node(Flags flags) {
   if (!server) return fail(server.error());
 
   (*node)->run();
+  const bool uninstalled = (*node)->uninstalled();
   server->reset();
   node->reset();
+  if (uninstalled) {
+    base::log::info("the DaemonSet is gone: hooks, links and maps go with it");
+    if (auto removed = interception::Programs::uninstall(flags.node.bpf_dir); !removed) return fail(removed.error());
+  }
   base::log::info("ended");
   base::stop_logging();
   return 0;

@@ -91,7 +91,8 @@ base::Result<void> Node::prepare(std::span<const std::unique_ptr<telemetry::Reco
   handover_.emplace(std::move(*handover));
   if (handover_->has_predecessor()) info("another agent runs with {}: it is taken over from", options_.run_dir);
   if (options_.api) {
-    kubernetes::ApiSourceOptions source{options_.cluster.node_name, options_.user_agent, options_.reflector};
+    kubernetes::ApiSourceOptions source{options_.cluster.node_name, options_.daemon_set, options_.user_agent,
+                                        options_.reflector};
     api_ = std::make_unique<kubernetes::ApiSource>(*options_.api, source, &store_);
     info("configuration is read from {}", options_.api->server);
   }
@@ -213,7 +214,10 @@ void Node::run() {
     if (directory_) {
       if (const auto due = directory_->next_deadline(); due && *due <= now) changed |= directory_->tick(now);
     }
-    if (fds[4].revents != 0) changed |= api_->on_readable();
+    if (fds[4].revents != 0) {
+      changed |= api_->on_readable();
+      daemon_set_seen_ |= store_.find(options_.daemon_set) != nullptr;
+    }
     if (fds[5].revents != 0) on_handover(now);
     if (!begun_) {
       if (synced() && !draining_) begin(now);
@@ -307,6 +311,12 @@ void Node::on_handover(base::Instant now) {
     may_end_ = true;
   }
   status_stale_ = true;
+}
+
+bool Node::uninstalled() const {
+  if (superseded_ || !daemon_set_seen_) return false;
+  const auto object = store_.find(options_.daemon_set);
+  return !object || kubernetes::metadata_of(*object).deleting;
 }
 
 void Node::drain() {

@@ -32,6 +32,7 @@ struct NodeOptions {
   std::optional<kubernetes::ApiAccess> api;  // the API server; one of the two at least
   kubernetes::ReflectorSettings reflector;
   std::string user_agent;
+  kubernetes::ObjectKey daemon_set{kubernetes::Kind::daemon_set, {}, {}};  // that runs this agent, if it has a name
   kubernetes::ClusterSettings cluster;
   std::string bpf_dir = "/sys/fs/bpf/weir";
   std::string run_dir = "/run/weir";      // where another agent of this node is found
@@ -73,6 +74,9 @@ class Node final : private interception::EnrolmentEvents {
   // The control thread's loop: returns after SIGTERM or SIGINT, when everything has drained. An agent that was
   // superseded drains at once, and also returns if the one that took over is gone: to be started again.
   void run();
+  // After run(): the DaemonSet that ran this agent is gone, and no other agent has taken over. What is pinned is to go
+  // too.
+  bool uninstalled() const;
   // As SIGTERM. Thread-safe.
   void drain();
 
@@ -126,7 +130,7 @@ class Node final : private interception::EnrolmentEvents {
   std::optional<base::Instant> build_due_;  // a complete build, for the findings
   base::Duration build_time_{};             // of the last complete build
   bool draining_ = false, drained_ = false, abandoned_ = false, superseded_ = false, may_end_ = false;
-  bool foreign_pods_swept_ = false, status_stale_ = true;
+  bool foreign_pods_swept_ = false, status_stale_ = true, daemon_set_seen_ = false;
   mutable std::mutex status_mutex_;
   std::shared_ptr<const NodeStatus> status_;
 };

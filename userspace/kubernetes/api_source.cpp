@@ -34,6 +34,8 @@ ApiSource::ApiSource(ApiAccess access, ApiSourceOptions options, ObjectStore* st
       transfers_(std::move(access), options_.user_agent) {
   if (!news_) throw std::system_error(errno, std::generic_category(), "eventfd");
   for (Resource& resource : watched_resources(options_.node_name)) follow(std::move(resource));
+  const ObjectKey& own = options_.daemon_set;
+  if (!own.name.empty()) follow(own_daemon_set(own.namespace_name, own.name));
   for (const Followed& followed : followed_) status_.push_back(followed.status);
   thread_ = std::thread([this] { run(); });
 }
@@ -150,7 +152,8 @@ void ApiSource::look_at_subsets(base::Instant now) {
 }
 
 bool ApiSource::all_synced() const {
-  return std::all_of(followed_.begin(), followed_.end(), [](const Followed& f) { return f.reflector->synced(); });
+  return std::all_of(followed_.begin(), followed_.end(),
+                     [](const Followed& f) { return f.reflector->synced() || !f.reflector->resource().is_awaited; });
 }
 
 void ApiSource::hand_over() {

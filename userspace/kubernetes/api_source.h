@@ -22,7 +22,8 @@
 namespace weir::kubernetes {
 
 struct ApiSourceOptions {
-  std::string node_name;  // whose pods are read whole
+  std::string node_name;                           // whose pods are read whole
+  ObjectKey daemon_set{Kind::daemon_set, {}, {}};  // the agent's own, if it has a name
   std::string user_agent = "weir-agent";
   ReflectorSettings reflector;
 };

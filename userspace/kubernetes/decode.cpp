@@ -22,12 +22,13 @@ struct KnownKind {
   size_t max_name;
 };
 
-constexpr std::array<KnownKind, 8> kKinds{{
+constexpr std::array<KnownKind, 9> kKinds{{
     {Kind::service, "", "v1", 63},
     {Kind::endpoint_slice, "discovery.k8s.io", "discovery.k8s.io/v1", 253},
     {Kind::pod, "", "v1", 253},
     {Kind::namespace_, "", "v1", 63},
     {Kind::node, "", "v1", 253},
+    {Kind::daemon_set, "apps", "apps/v1", 253},
     {Kind::virtual_service, "networking.istio.io", "networking.istio.io/v1", 253},
     {Kind::destination_rule, "networking.istio.io", "networking.istio.io/v1", 253},
     {Kind::mesh_config, "", "v1", 253},
@@ -140,6 +141,8 @@ void decode_known(ObjectReader& reader, const KnownKind& known, std::string_view
       return decode_object<Namespace>(reader, known, api_version, contents);
     case Kind::node:
       return decode_object<Node>(reader, known, api_version, contents);
+    case Kind::daemon_set:
+      return decode_object<DaemonSet>(reader, known, api_version, contents);
     case Kind::virtual_service:
       return decode_object<VirtualService>(reader, known, api_version, contents);
     case Kind::destination_rule:

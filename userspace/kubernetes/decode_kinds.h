@@ -13,6 +13,7 @@ void decode_into(ObjectReader& reader, EndpointSlice& object);
 void decode_into(ObjectReader& reader, Pod& object);
 void decode_into(ObjectReader& reader, Namespace& object);
 void decode_into(ObjectReader& reader, Node& object);
+void decode_into(ObjectReader& reader, DaemonSet& object);
 void decode_into(ObjectReader& reader, VirtualService& object);
 void decode_into(ObjectReader& reader, DestinationRule& object);
 void decode_into(ObjectReader& reader, MeshConfig& object);

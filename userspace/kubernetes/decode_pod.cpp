@@ -51,4 +51,6 @@ void decode_into(ObjectReader&, Namespace&) {}
 
 void decode_into(ObjectReader&, Node&) {}
 
+void decode_into(ObjectReader&, DaemonSet&) {}
+
 }  // namespace weir::kubernetes

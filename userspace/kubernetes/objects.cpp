@@ -14,6 +14,8 @@ const char* to_string(Kind kind) {
       return "Namespace";
     case Kind::node:
       return "Node";
+    case Kind::daemon_set:
+      return "DaemonSet";
     case Kind::virtual_service:
       return "VirtualService";
     case Kind::destination_rule:

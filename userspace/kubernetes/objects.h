@@ -130,6 +130,12 @@ struct DestinationPlace {
   bool operator==(const DestinationPlace&) const = default;
 };
 
+// Of a DaemonSet only matters that it is there.
+struct DaemonSet {
+  Metadata metadata;
+  bool operator==(const DaemonSet&) const = default;
+};
+
 // networking.istio.io. Hosts are as written: translation completes them.
 struct VirtualService {
   Metadata metadata;
@@ -161,7 +167,8 @@ struct MeshConfig {
   bool operator==(const MeshConfig&) const = default;
 };
 
-using Object = std::variant<Service, EndpointSlice, Pod, Namespace, Node, VirtualService, DestinationRule, MeshConfig>;
+using Object =
+    std::variant<Service, EndpointSlice, Pod, Namespace, Node, DaemonSet, VirtualService, DestinationRule, MeshConfig>;
 
 // In the order of Object's alternatives.
 enum class Kind : uint8_t {
@@ -170,6 +177,7 @@ enum class Kind : uint8_t {
   pod,
   namespace_,
   node,
+  daemon_set,
   virtual_service,
   destination_rule,
   mesh_config
@@ -183,6 +191,7 @@ constexpr Kind kind_of() {
   if constexpr (std::is_same_v<T, Pod>) return Kind::pod;
   if constexpr (std::is_same_v<T, Namespace>) return Kind::namespace_;
   if constexpr (std::is_same_v<T, Node>) return Kind::node;
+  if constexpr (std::is_same_v<T, DaemonSet>) return Kind::daemon_set;
   if constexpr (std::is_same_v<T, VirtualService>) return Kind::virtual_service;
   if constexpr (std::is_same_v<T, DestinationRule>) return Kind::destination_rule;
   if constexpr (std::is_same_v<T, MeshConfig>) return Kind::mesh_config;

@@ -215,6 +215,7 @@ void Reflector::remove(const json& object) {
 void Reflector::finish_list() {
   changes_->push_back({resource_.name, ApiChange::Retained{std::exchange(listed_, {})}});
   mode_ = Mode::watch;
+  failures_ = 0;
   synced_ = true;
   missing_ = false;
 }

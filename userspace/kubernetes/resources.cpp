@@ -39,6 +39,15 @@ std::vector<Resource> watched_resources(const std::string& node_name) {
   return resources;
 }
 
+Resource own_daemon_set(const std::string& namespace_name, const std::string& name) {
+  Resource resource{"own daemonset", "DaemonSet", Kind::daemon_set, {}};
+  resource.versions.push_back({"apps/v1", "/apis/apps/v1/namespaces/" + namespace_name + "/daemonsets"});
+  resource.selector = "fieldSelector=metadata.name%3D" + name;
+  resource.metadata_only = true;
+  resource.is_awaited = false;
+  return resource;
+}
+
 Resource pods_elsewhere(const std::string& node_name) {
   return {"pods elsewhere",
           "Pod",

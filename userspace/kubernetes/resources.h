@@ -19,11 +19,14 @@ struct Resource {
   std::vector<Version> versions;  // the first one that the server has is taken
   std::string selector = {};      // of the query, escaped: "fieldSelector=spec.nodeName%3Dnode-1"
   bool metadata_only = false;     // as PartialObjectMetadata
+  bool is_awaited = true;         // nothing begins before it has been listed
   bool may_be_missing = false;    // a CRD that may not be installed, or may be later
 };
 
 // Everything but the pods of other nodes.
 std::vector<Resource> watched_resources(const std::string& node_name);
+// The agent's own, whose end tells an uninstall from an update. It may be forbidden to look.
+Resource own_daemon_set(const std::string& namespace_name, const std::string& name);
 // Those, of which only labels matter.
 Resource pods_elsewhere(const std::string& node_name);
 

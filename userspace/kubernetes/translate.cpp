@@ -166,6 +166,8 @@ bool Translator::note(const Change& change, const config::Snapshot& previous, To
     case Kind::namespace_:
       touched.pods = true;
       return true;
+    case Kind::daemon_set:
+      return true;
     case Kind::node:
     case Kind::mesh_config:
       return false;
