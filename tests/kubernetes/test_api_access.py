@@ -138,7 +138,7 @@ def test_a_server_that_is_not_there_yet(plane, own_agent, client, service):
 KUBECONFIGS = [
     ("missing", None, "No such file"),
     ("empty", "", "kubeconfig"),
-    ("broken", "clusters: [", "line"),
+    ("broken", "clusters: [", "sequence"),
     ("no context", "apiVersion: v1\nkind: Config\ncurrent-context: x\nclusters: []\nusers: []\ncontexts: []\n", "x"),
 ]
 
