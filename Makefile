@@ -24,8 +24,8 @@ export CCACHE_BASEDIR := $(CURDIR)
 export CCACHE_NOHASHDIR := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build bench bench-tools demo demo-down test suites unit asan tsan bpf-test kernel-test tools-test image image-test \
-        integration integration-redirect-off integration-asan scenarios parity conformance fuzz format check check-layers \
+.PHONY: help setup build bench bench-tools demo demo-down test suites unit asan tsan bpf-test kernel-test tools-test image image-test chart-test \
+        integration kubernetes-test integration-redirect-off integration-asan scenarios parity conformance fuzz format check check-layers \
         check-golden clean
 
 help: ## List the targets
@@ -59,8 +59,8 @@ test: ## Build everything and run every test
 	@$(MAKE) --no-print-directory --keep-going suites; status=$$?; tools/suite --report; exit $$status
 
 # In one order, one after the other: the load tests need the machine for themselves.
-suites: check-layers check-golden unit asan tsan bpf-test kernel-test tools-test image-test integration integration-redirect-off \
-        integration-asan scenarios parity conformance fuzz
+suites: check-layers check-golden unit asan tsan bpf-test kernel-test tools-test image-test chart-test integration kubernetes-test \
+        integration-redirect-off integration-asan scenarios parity conformance fuzz
 .NOTPARALLEL:
 
 unit: build/release/CMakeCache.txt ## Unit tests, release build
@@ -68,7 +68,7 @@ unit: build/release/CMakeCache.txt ## Unit tests, release build
 	@tools/suite unit --ctest build/release '^unit/'
 
 asan: build/asan/CMakeCache.txt ## Unit tests under AddressSanitizer and UndefinedBehaviorSanitizer
-	@tools/suite build-asan -- cmake --build --preset asan --parallel $(JOBS)
+	@tools/suite build-asan -- cmake --build --preset asan --parallel $(JOBS) --target unit_tests unit_golden
 	@tools/suite asan --ctest build/asan '^unit/'
 
 tsan: build/tsan/CMakeCache.txt ## Unit tests of what has threads under ThreadSanitizer
@@ -95,8 +95,20 @@ image-test: build ## Tests of the image: what is in it, and an agent that runs i
 tools-test: ## Tests of the tools themselves (setup, check_layers, check_golden, manifests)
 	@tools/suite tools -- $(PYTEST) tests/tools --junitxml build/reports/tools.xml $(PYTEST_ARGS)
 
+# After a change of the chart that is meant: WEIR_RENEW_GOLDEN=1 make chart-test
+chart-test: build ## The Helm chart: lint, golden files, schema, RBAC, queries, and an agent with its privileges
+	@tools/setup --go
+	@tools/suite go-tools -- tools/go_tool helm
+	@tools/suite chart -- $(PYTEST) tests/chart --junitxml build/reports/chart.xml $(PYTEST_ARGS)
+
 integration: build bench-tools ## Tests in the lab, with real agents, servers and clients
 	@tools/suite integration -- $(PYTEST) tests/integration --junitxml build/reports/integration.xml $(PYTEST_ARGS)
+
+# The first time Kubernetes is built: ten minutes on two cores.
+kubernetes-test: build ## The agent against a real API server, and a broken one
+	@tools/setup --go
+	@tools/suite cluster-tools --limit 5400 -- tools/go_tool kubernetes istio-crds
+	@tools/suite kubernetes -- $(PYTEST) tests/kubernetes --junitxml build/reports/kubernetes.xml $(PYTEST_ARGS)
 
 # Without redirect the bytes between application and agent take another way through the kernel, whose partial sends,
 # backpressure and closing differ. So: what moves bytes, waits or ends. Configuration, endpoints, enrolment and the

@@ -53,7 +53,8 @@ void add_node_flags(CLI::App& app, Flags& flags) {
   app.add_option("--bpf-dir", flags.node.bpf_dir, "Folder of bpffs for pinned maps and links")
       ->envname("WEIR_BPF_DIR")
       ->capture_default_str();
-  app.add_option("--run-dir", flags.run_dir, "Folder for the admin socket (admin.sock)")
+  app.add_option("--run-dir", flags.node.run_dir,
+                 "Folder for the admin socket, and for the one by which an agent takes over from another")
       ->envname("WEIR_RUN_DIR")
       ->capture_default_str();
   app.add_option("--cgroup-root", flags.node.cgroup_roots,
@@ -88,6 +89,12 @@ void add_node_flags(CLI::App& app, Flags& flags) {
       ->transform(CLI::AsSizeValue(false))
       ->check(CLI::PositiveNumber)
       ->default_str("256MiB");
+  app.add_option("--memory-limit", flags.node.memory_limit,
+                 "Memory of the agent's container: half of it may wait for pods; beyond, the largest connections are "
+                 "closed (KiB, MiB, GiB; 0: no limit)")
+      ->envname("WEIR_MEMORY_LIMIT")
+      ->transform(CLI::AsSizeValue(false))
+      ->default_str("0");
   app.add_option("--send-timeout", flags.send_timeout_ms,
                  "How long a peer may take for what is ready to be sent to it; then its connection is closed")
       ->envname("WEIR_SEND_TIMEOUT")

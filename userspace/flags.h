@@ -17,7 +17,6 @@ struct Flags {
   int64_t drain_timeout_ms = 600'000;
   int64_t send_timeout_ms = 30'000;
   int64_t stream_idle_timeout_ms = 0;
-  std::string run_dir = "/run/weir";
   std::string metrics_address = "0.0.0.0:15020";
   std::string log_level = "info";
   std::string log_format = "text";

@@ -1,8 +1,6 @@
 // weir-agent: flags, wiring, run, drain.
-#include <fcntl.h>
 #include <malloc.h>
 #include <signal.h>
-#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 
@@ -32,16 +30,9 @@ void raise_descriptor_limit() {
   setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-// Two agents of one run dir would fight over its socket and the pods' rows: the second one is refused.
-base::Result<base::Fd> lock_run_dir(const std::string& run_dir) {
-  if (mkdir(run_dir.c_str(), 0700) != 0 && errno != EEXIST) return base::system_error("mkdir " + run_dir, errno);
-  const std::string path = run_dir + "/agent.lock";
-  base::Fd lock(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
-  if (!lock) return base::system_error("open " + path, errno);
-  if (flock(lock.get(), LOCK_EX | LOCK_NB) == 0) return lock;
-  if (errno != EWOULDBLOCK) return base::system_error("flock " + path, errno);
-  return base::Error{"another agent runs with --run-dir " + run_dir +
-                     ": stop it first, or give this one another folder"};
+base::Result<void> make_run_dir(const std::string& run_dir) {
+  if (mkdir(run_dir.c_str(), 0700) == 0 || errno == EEXIST) return {};
+  return base::system_error("mkdir " + run_dir, errno);
 }
 
 int fail(const base::Error& error) {
@@ -93,8 +84,7 @@ int run_node(Flags flags) {
   flags.node.api = std::move(*api);
   flags.node.user_agent = "weir-agent/" WEIR_VERSION;
   flags.node.reflector.watch_silence = std::chrono::milliseconds(flags.watch_silence_ms);
-  auto lock = lock_run_dir(flags.run_dir);
-  if (!lock) return fail(lock.error());
+  if (auto made = make_run_dir(flags.node.run_dir); !made) return fail(made.error());
 
   telemetry::AccessLogOptions log_options;
   log_options.mode = *telemetry::parse_log_mode(flags.access_log);
@@ -117,7 +107,7 @@ int run_node(Flags flags) {
   for (const auto& recorder : recorders) metrics.watch(*recorder);
   metrics.watch(**access_log);
   add_agent_metrics(metrics, **node);
-  auto server = admin::Server::start({flags.run_dir, flags.metrics_address},
+  auto server = admin::Server::start({flags.node.run_dir, flags.metrics_address},
                                      admin_sources(**node, flags.node, metrics, **access_log));
   if (!server) return fail(server.error());
 

@@ -74,11 +74,14 @@ struct LabelledMetric {
 
 const LabelledMetric kLabelledMetrics[] = {
     {"weir_pod_limits_total",
-     "Connections and RPCs refused, and connections closed, because a pod had reached its limit.",
+     "Connections and RPCs refused, and connections closed, because a pod had reached its limit (agent_memory: all "
+     "pods "
+     "together).",
      "limit",
      {{"connections", &WorkerStats::refused_connections},
       {"streams", &WorkerStats::refused_streams},
-      {"memory", &WorkerStats::shed_connections}}},
+      {"memory", &WorkerStats::shed_connections},
+      {"agent_memory", &WorkerStats::shed_for_agent}}},
     {"weir_stalled_connections_total",
      "Connections closed because the peer did not take what was ready to be sent.",
      "role",
@@ -159,6 +162,7 @@ std::string state_of(const kubernetes::ApiSource& api) {
 
 admin::Readiness readiness(const control::Node& node) {
   const auto status = node.status();
+  if (status->superseded) return {false, "another agent has taken over"};
   if (status->draining) return {false, "draining"};
   if (status->begun) return {true};
   return {false, "the configuration is not complete (" + node.api()->server() + "): " + problems_of(*node.api(), true)};

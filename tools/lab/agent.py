@@ -23,14 +23,17 @@ class AgentFailed(Exception):
 
 
 class Agent:
-    """One agent of a lab, in the node's network namespace and a cgroup outside kubepods."""
+    """One agent of a lab, in the node's network namespace and a cgroup outside kubepods. It reads the lab's
+    manifests, or asks the API server that a kubeconfig names."""
 
-    def __init__(self, lab, workers=1, arguments=(), drain_timeout="5s"):
+    def __init__(self, lab, workers=1, arguments=(), drain_timeout="5s", kubeconfig: Path | None = None, metrics_port=METRICS_PORT):
         self.lab = lab
         self.run_dir = lab.folder / "run"
         self.log = lab.folder / "logs" / "agent.log"
         self.access_log = lab.folder / "logs" / "access.log"
         self._cgroup = lab.cgroup / "agent"
+        self._source = ["--kubeconfig", str(kubeconfig)] if kubeconfig else ["--manifests", str(lab.manifests)]
+        self.metrics_port = metrics_port
         self._options = ["--workers", str(workers), "--drain-timeout", drain_timeout, *arguments]
         self._process: subprocess.Popen | None = None
 
@@ -39,12 +42,12 @@ class Agent:
         return [
             str(binary("weir-agent")),
             "node",
-            *("--manifests", str(self.lab.manifests)),
+            *self._source,
             *("--node-name", self.lab.node_name),
             *("--bpf-dir", str(self.lab.bpf_dir)),
             *("--run-dir", str(self.run_dir)),
             *("--cgroup-root", str(self.lab.kubepods)),
-            *("--metrics-address", f"127.0.0.1:{METRICS_PORT}"),
+            *("--metrics-address", f"127.0.0.1:{self.metrics_port}"),
             *("--log-level", "info"),
             *("--access-log", "failed", "--access-log-path", str(self.access_log)),
             *self._options,
@@ -81,7 +84,8 @@ class Agent:
 
     def ready(self) -> bool:
         try:
-            return self.admin("/readyz")[0] == 200
+            # Another agent may answer, until this one has its socket there.
+            return self.admin("/readyz")[0] == 200 and self.stats()["pid"] == self.pid
         except OSError:
             return False
 
@@ -108,7 +112,9 @@ class Agent:
 
     def _endpoints(self) -> dict:
         status, body = self.admin("/config_dump")
-        return endpoints_of(json.loads(body)) if status == 200 else {}
+        found = endpoints_of(json.loads(body)) if status == 200 else {}
+        # A real API server makes a Service for itself.
+        return {cluster: addresses for cluster, addresses in found.items() if "||kubernetes.default." not in cluster}
 
     def stop(self, timeout=15.0) -> int:
         """SIGTERM: drain and end."""
@@ -117,6 +123,10 @@ class Agent:
     def signal_stop(self) -> None:
         """SIGTERM, without waiting for the end."""
         self._process.send_signal(signal.SIGTERM)
+
+    def wait_ended(self, timeout=15.0) -> int:
+        """The status of an agent that ends by itself, or was told to."""
+        return self._process.wait(timeout)
 
     def kill(self) -> None:
         """SIGKILL; returns when the process is gone."""
@@ -141,7 +151,7 @@ class Agent:
     def metrics(self) -> str:
         """The Prometheus text of the metrics port."""
         return processes.run(
-            ["curl", "--silent", "--fail", "--max-time", "5", f"http://127.0.0.1:{METRICS_PORT}/metrics"], netns=self.lab.netns
+            ["curl", "--silent", "--fail", "--max-time", "5", f"http://127.0.0.1:{self.metrics_port}/metrics"], netns=self.lab.netns
         ).stdout
 
     def metric(self, name: str, **labels) -> float:

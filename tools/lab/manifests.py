@@ -1,4 +1,4 @@
-"""Kubernetes objects of the lab as YAML files, replaced atomically when they change."""
+"""Kubernetes objects of the lab, and their store of every day: YAML files, replaced atomically when they change."""
 
 import json
 import os
@@ -43,6 +43,24 @@ def write(path: Path, *objects: dict) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(text)
     os.replace(temporary, path)
+
+
+class Directory:
+    """Keeps objects under keys of the lab's, a file each. lab.api_objects.ApiObjects does the same with an API server."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def file(self, key: str) -> Path:
+        return self.path / f"{key}.yaml"
+
+    def publish(self, key: str, *objects: dict) -> list[dict]:
+        """Replaces what the key holds; returns the objects as they are stored."""
+        write(self.file(key), *objects)
+        return list(objects)
+
+    def withdraw(self, key: str) -> None:
+        self.file(key).unlink(missing_ok=True)
 
 
 def namespace(name: str, labels: dict) -> dict:

@@ -28,6 +28,8 @@ class Lab:
         self.node_name = f"node-{name}"
         self.folder = state.ROOT / name
         self.manifests = self.folder / "manifests"
+        # Where objects go. Replaced by whoever wants them elsewhere, before there are any but the namespace.
+        self.objects = manifests.Directory(self.manifests)
         self.bpf_dir = state.bpf_dir(name)
         self.cgroup = state.cgroup_root(name)
         self.pods: list[Pod] = []
@@ -109,7 +111,7 @@ class Lab:
     def namespace(self, name: str, **labels) -> None:
         """Writes (or rewrites) a Namespace; labels by keyword, "weir.dev/dataplane" as dataplane."""
         translated = {"weir.dev/dataplane" if k == "dataplane" else k: v for k, v in labels.items()}
-        manifests.write(self.manifests / f"namespace-{name}.yaml", manifests.namespace(name, translated))
+        self.objects.publish(f"namespace-{name}", manifests.namespace(name, translated))
 
     def pod(self, name, dataplane=None, namespace="default", labels=None, annotations=None, qos="burstable",
             containers=("app",)) -> Pod:  # fmt: skip
@@ -158,8 +160,8 @@ class Lab:
 
     def remove_service(self, service: Service) -> None:
         with self._changes:
-            service.manifest.unlink(missing_ok=True)
-            service.slices_manifest.unlink(missing_ok=True)
+            self.objects.withdraw(service.key)
+            self.objects.withdraw(service.slices_key)
             self.services.remove(service)
             self.sync_kube_proxy()
 

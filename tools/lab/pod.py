@@ -26,9 +26,9 @@ class Pod:
         self.uid = uid or str(uuid.uuid4())
         self.ip = f"10.244.{index // 250}.{index % 250 + 2}"
         self.ip6 = f"fd00:10:244::{index + 2:x}" if lab.ipv6 else None
-        self.cgroup = cgroups.pod_cgroup(lab.cgroup, lab.cgroup_driver, qos, self.uid)
         self.veth = f"veth{index}"
-        self._container = cgroups.container_cgroup(self.cgroup, lab.cgroup_driver, secrets.token_hex(32))
+        self._qos = qos
+        self._container_id = secrets.token_hex(32)
         self._logs = 0
         self._processes: list[subprocess.Popen] = []
         self._sandbox: subprocess.Popen | None = None
@@ -56,8 +56,20 @@ class Pod:
         return shlex.join(processes.enter_argv(["bash"], self.netns, self._container))
 
     @property
+    def cgroup(self) -> Path:
+        return cgroups.pod_cgroup(self.lab.cgroup, self.lab.cgroup_driver, self._qos, self.uid)
+
+    @property
+    def _container(self) -> Path:
+        return cgroups.container_cgroup(self.cgroup, self.lab.cgroup_driver, self._container_id)
+
+    @property
+    def key(self) -> str:
+        return f"pod-{self.namespace}-{self.name}"
+
+    @property
     def manifest(self) -> Path:
-        return self.lab.manifests / f"pod-{self.namespace}-{self.name}.yaml"
+        return self.lab.objects.file(self.key)
 
     def start(self) -> None:
         # As a container runtime does it: the manifest is known first, then the cgroup appears, then a
@@ -71,14 +83,12 @@ class Pod:
         (sandbox / "cgroup.procs").write_text(str(self._sandbox.pid))
 
     def publish(self) -> None:
-        """Writes the Pod's manifest from its present labels and annotations."""
+        """Stores the Pod with its present labels and annotations. An API server gives it a uid of its own."""
         ips = [self.ip] + ([self.ip6] if self.ip6 else [])
-        manifests.write(
-            self.manifest,
-            manifests.pod(
-                self.name, self.namespace, self.uid, ips, self.lab.node_name, self.labels, self.annotations, self.containers
-            ),
+        pod = manifests.pod(
+            self.name, self.namespace, self.uid, ips, self.lab.node_name, self.labels, self.annotations, self.containers
         )
+        self.uid = self.lab.objects.publish(self.key, pod)[0]["metadata"]["uid"]
 
     def _wire(self) -> None:
         """A veth pair with a route each way, as the ptp CNI plugin makes it. Bridged pods would answer each
@@ -200,7 +210,7 @@ class Pod:
         processes.run(["ip", "link", "delete", self.veth], netns=self.lab.netns)
         cgroups.remove(self.cgroup)
         self.reap()
-        self.manifest.unlink(missing_ok=True)
+        self.lab.objects.withdraw(self.key)
         self.lab.forget(self)
 
     def reap(self) -> None:

@@ -1,9 +1,12 @@
 """Starting processes in a network namespace and a cgroup, and ending them by pid."""
 
+import ctypes
 import os
 import signal
+import socket
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 # The namespace is entered first, so that whoever watches the cgroup never sees a
@@ -64,6 +67,20 @@ def run(argv, netns=None, cgroup=None, input=None, timeout=30.0, check=True, env
     if check and done.returncode != 0:
         raise CommandFailed(f"{' '.join(map(str, argv))}: exit {done.returncode}\n{done.stdout}{done.stderr}".rstrip())
     return done
+
+
+def open_socket(netns: str) -> socket.socket:
+    """A TCP socket of another network namespace. It stays there; the thread that entered it does not outlive this call."""
+
+    def make() -> socket.socket:
+        libc = ctypes.CDLL(None, use_errno=True)
+        with open(netns) as namespace:
+            if libc.setns(namespace.fileno(), 0) != 0:
+                raise OSError(ctypes.get_errno(), f"setns {netns}")
+        return socket.socket()
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(make).result()
 
 
 def stop(process: subprocess.Popen, timeout=5.0, first=signal.SIGTERM) -> int:

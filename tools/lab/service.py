@@ -58,12 +58,20 @@ class Service:
         return f"[::ffff:{self.vip}]:{self.ports[0].port}"
 
     @property
+    def key(self) -> str:
+        return f"service-{self.namespace}-{self.name}"
+
+    @property
+    def slices_key(self) -> str:
+        return f"endpointslice-{self.namespace}-{self.name}"
+
+    @property
     def manifest(self):
-        return self.lab.manifests / f"service-{self.namespace}-{self.name}.yaml"
+        return self.lab.objects.file(self.key)
 
     @property
     def slices_manifest(self):
-        return self.lab.manifests / f"endpointslice-{self.namespace}-{self.name}.yaml"
+        return self.lab.objects.file(self.slices_key)
 
     def usable_endpoints(self) -> list[Endpoint]:
         """Ready ones; when there is none, those that serve while they terminate (as kube-proxy)."""
@@ -87,22 +95,24 @@ class Service:
         self.publish()
 
     def publish(self) -> None:
-        """Writes both manifests and the node's DNAT rules."""
+        """Stores the Service and its slices, and writes the node's DNAT rules."""
         vips = [self.vip] + ([self.vip6] if self.vip6 else [])
-        manifests.write(self.manifest, manifests.service(self.name, self.namespace, vips, self.ports, self.annotations))
-        families = {"IPv4": "ip", "IPv6": "ip6"} if self.vip6 else {"IPv4": "ip"}
-        manifests.write(
-            self.slices_manifest,
-            *(
-                manifests.endpoint_slice(
-                    self.name,
-                    self.namespace,
-                    family,
-                    self.ports,
-                    [(getattr(e.pod, attribute), e) for e in self.endpoints],
-                    self.lab.node_name,
-                )
-                for family, attribute in families.items()
-            ),
-        )
+        service = manifests.service(self.name, self.namespace, vips, self.ports, self.annotations)
+        self.lab.objects.publish(self.key, service)
+        self.lab.objects.publish(self.slices_key, *self.slices())
         self.lab.sync_kube_proxy()
+
+    def slices(self) -> list[dict]:
+        """The EndpointSlices, one a family."""
+        families = {"IPv4": "ip", "IPv6": "ip6"} if self.vip6 else {"IPv4": "ip"}
+        return [
+            manifests.endpoint_slice(
+                self.name,
+                self.namespace,
+                family,
+                self.ports,
+                [(getattr(e.pod, attribute), e) for e in self.endpoints],
+                self.lab.node_name,
+            )
+            for family, attribute in families.items()
+        ]

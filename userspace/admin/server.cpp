@@ -65,15 +65,6 @@ std::optional<TcpAddress> parse_address(const std::string& text) {
   return address;
 }
 
-// True if an agent listens on the socket file.
-bool answers(const std::string& path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  path.copy(address.sun_path, sizeof address.sun_path - 1);
-  const base::Fd probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  return ::connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
-}
-
 base::Result<void> make_folder(const std::string& path) {
   if (::mkdir(path.c_str(), 0700) == 0 || errno == EEXIST) return {};
   return base::system_error("make the run directory " + path, errno);
@@ -102,7 +93,6 @@ class Server::State {
     if (path_.size() >= sizeof(sockaddr_un::sun_path)) {
       return base::Error{"the admin socket's path is too long for a unix socket: " + path_};
     }
-    if (answers(path_)) base::log::warn("taking {} over from an agent that still answers on it", path_);
     if (::unlink(path_.c_str()) != 0 && errno != ENOENT) return base::system_error("replace " + path_, errno);
     limit(unix_, kAdminThreads, 100);
     unix_.set_address_family(AF_UNIX);

@@ -120,16 +120,19 @@ struct Pod {
 // What is found under which name and address. Services are told by their place in Snapshot::services, so that
 // Snapshots whose Services have the same names and addresses share one Directory, whatever changed otherwise.
 struct Directory {
-  std::unordered_map<base::SocketAddress, size_t> by_vip;                     // VIP:port of TCP ports
-  std::unordered_map<std::string, size_t> by_host;                            // fqdn
-  std::unordered_map<base::IpAddress, std::shared_ptr<const Pod>> pod_by_ip;  // hostNetwork pods excepted
+  std::unordered_map<base::SocketAddress, size_t> by_vip;  // VIP:port of TCP ports
+  std::unordered_map<std::string, size_t> by_host;         // fqdn
 };
+
+// hostNetwork pods excepted.
+using PodsByAddress = std::unordered_map<base::IpAddress, std::shared_ptr<const Pod>>;
 
 struct Snapshot {
   uint64_t revision = 0;                                 // grows by one with each build
   std::vector<std::shared_ptr<const Service>> services;  // sorted by namespace, name
   std::vector<std::shared_ptr<const Pod>> pods;          // sorted by namespace, name
   std::shared_ptr<const Directory> directory = std::make_shared<const Directory>();
+  std::shared_ptr<const PodsByAddress> pods_by_address = std::make_shared<const PodsByAddress>();
   // The mesh's: for routes without retries of their own, and Services that no VirtualService governs.
   RetryPolicy default_retries = default_retry_policy();
   // Sorted by file and line. Those of the last complete build: see kubernetes::Translator.

@@ -21,7 +21,8 @@ using base::log::info;
 using base::log::warn;
 
 constexpr auto kTick = std::chrono::seconds(1);
-constexpr int kBuildPart = 10;  // complete builds have a tenth of the thread's time at most
+constexpr int kBuildPart = 10;        // complete builds have a tenth of the thread's time at most
+constexpr uint64_t kWaitingPart = 2;  // half of the container's memory may wait for pods
 constexpr auto kDrainPoll = std::chrono::milliseconds(20);
 // An answer to abandoned RPCs is given this long to reach the applications.
 constexpr auto kAbandonGrace = std::chrono::seconds(1);
@@ -85,6 +86,10 @@ base::Result<void> Node::prepare(std::span<const std::unique_ptr<telemetry::Reco
     directory_ = std::make_unique<kubernetes::ManifestDirectory>(options_.manifests, &store_);
     if (auto loaded = directory_->load(started); !loaded) return loaded.error();
   }
+  auto handover = Handover::open(options_.run_dir);
+  if (!handover) return handover.error();
+  handover_.emplace(std::move(*handover));
+  if (handover_->has_predecessor()) info("another agent runs with {}: it is taken over from", options_.run_dir);
   if (options_.api) {
     kubernetes::ApiSourceOptions source{options_.cluster.node_name, options_.user_agent, options_.reflector};
     api_ = std::make_unique<kubernetes::ApiSource>(*options_.api, source, &store_);
@@ -128,6 +133,7 @@ base::Result<void> Node::prepare(std::span<const std::unique_ptr<telemetry::Reco
     worker_options.send_timeout = options_.send_timeout;
     worker_options.stream_idle_timeout = options_.stream_idle_timeout;
     worker_options.pod_limits = options_.pod_limits;
+    worker_options.max_memory = options_.memory_limit / kWaitingPart / recorders.size();
     worker_options.mark_upstream = [this](int fd) { return maps().mark(fd, WEIR_MARK_UPSTREAM, generation_); };
     worker_options.original_destination = [this](int fd) -> std::optional<base::SocketAddress> {
       const auto original = maps().original_destination(fd);
@@ -167,6 +173,9 @@ void Node::begin(base::Instant now) {
     warn("rows of an earlier agent may stay in the services map: {}", adopted.error().message);
   begun_ = built_ = now;
   apply(std::move(first), nullptr, now);
+  if (auto taken = handover_->take_over(); !taken) warn("the agent that ran here: {}", taken.error().message);
+  // The other one may have enrolled a pod last, and has taken its row with it.
+  enrolment_->claim();
 }
 
 void Node::run() {
@@ -176,32 +185,28 @@ void Node::run() {
                     {wakeup_.get(), POLLIN, 0},
                     {directory_ ? directory_->fd() : -1, POLLIN, 0},
                     {enrolment_->fd(), POLLIN, 0},
-                    {api_ ? api_->fd() : -1, POLLIN, 0}};
+                    {api_ ? api_->fd() : -1, POLLIN, 0},
+                    {handover_->fd(), POLLIN, 0}};
     const base::Instant before = base::MonotonicClock::now();
     base::Duration wait = next_tick - before;
     if (const auto due = directory_ ? directory_->next_deadline() : std::nullopt)
       wait = std::min<base::Duration>(wait, *due - before);
     if (build_due_) wait = std::min<base::Duration>(wait, *build_due_ - before);
-    if (draining_) wait = std::min<base::Duration>(wait, kDrainPoll);
+    if (draining_ && !drained_) wait = std::min<base::Duration>(wait, kDrainPoll);
     const auto wait_ms = std::chrono::ceil<std::chrono::milliseconds>(std::max(wait, base::Duration(0)));
     poll(fds, std::size(fds), static_cast<int>(wait_ms.count()));
     const base::Instant now = base::MonotonicClock::now();
 
     if (fds[0].revents != 0) {
       signalfd_siginfo signal;
-      while (read(signals_.get(), &signal, sizeof signal) == sizeof signal) {
-        if (draining_) {
-          warn("signal {} again: ending what still runs", signal.ssi_signo);
-          drain_deadline_ = now;
-        } else {
-          info("signal {}: draining", signal.ssi_signo);
-          begin_drain(now);
-        }
-      }
+      while (read(signals_.get(), &signal, sizeof signal) == sizeof signal) on_signal(signal.ssi_signo, now);
     }
     if (fds[1].revents != 0) {
       uint64_t count;
-      if (read(wakeup_.get(), &count, sizeof count) == sizeof count && !draining_) begin_drain(now);
+      if (read(wakeup_.get(), &count, sizeof count) == sizeof count && !draining_) {
+        may_end_ = true;
+        begin_drain(now);
+      }
     }
     bool changed = false;
     if (fds[2].revents != 0) changed |= directory_->on_readable(now);
@@ -209,6 +214,7 @@ void Node::run() {
       if (const auto due = directory_->next_deadline(); due && *due <= now) changed |= directory_->tick(now);
     }
     if (fds[4].revents != 0) changed |= api_->on_readable();
+    if (fds[5].revents != 0) on_handover(now);
     if (!begun_) {
       if (synced() && !draining_) begin(now);
     } else if (changed) {
@@ -226,7 +232,7 @@ void Node::run() {
       status_stale_ = true;
     }
     if (status_stale_) publish();
-    if (draining_ && drained(now)) return;
+    if (draining_ && drained(now) && may_end_) return;
   }
 }
 
@@ -260,20 +266,47 @@ void Node::build(base::Instant now) {
 
 // `previous`: what the rows are in step with; null: nothing is known of them.
 void Node::apply(std::shared_ptr<const config::Snapshot> next, const config::Snapshot* previous, base::Instant now) {
-  service_rows_->remove_unwanted(*next, previous);
+  if (!superseded_) service_rows_->remove_unwanted(*next, previous);
   std::vector<std::future<void>> applied;
   for (auto& worker : workers_) applied.push_back(worker->set_snapshot(next));
   for (auto& future : applied) {
     if (future.wait_for(kSnapshotPatience) != std::future_status::ready)
       warn("a worker has not taken configuration revision {} over within a second", next->revision);
   }
-  service_rows_->add_wanted(*next, previous);
+  if (!superseded_) service_rows_->add_wanted(*next, previous);
   snapshot_ = std::move(next);
   configured_ = now;
   if (!draining_) enrolment_->want(snapshot_->pods, now);
   status_stale_ = true;
   base::log::debug("configuration revision {}: {} services, {} pods", snapshot_->revision, snapshot_->services.size(),
                    snapshot_->pods.size());
+}
+
+void Node::on_signal(uint32_t signal, base::Instant now) {
+  if (!draining_) {
+    info("signal {}: draining", signal);
+    begin_drain(now);
+  } else if (may_end_) {
+    warn("signal {} again: ending what still runs", signal);
+    drain_deadline_ = now;
+  } else {
+    info("signal {}: ending when what still runs has ended", signal);
+  }
+  may_end_ = true;
+}
+
+void Node::on_handover(base::Instant now) {
+  const Handover::Event event = handover_->on_readable();
+  if (event == Handover::Event::superseded) {
+    info("another agent has taken over: draining");
+    superseded_ = true;
+    if (!draining_) begin_drain(now);
+    handover_->let_go();
+  } else if (event == Handover::Event::successor_gone && superseded_ && !may_end_) {
+    warn("the agent that had taken over is gone: ending, to be started again");
+    may_end_ = true;
+  }
+  status_stale_ = true;
 }
 
 void Node::drain() {
@@ -292,9 +325,11 @@ void Node::begin_drain(base::Instant now) {
 }
 
 bool Node::drained(base::Instant now) {
+  if (drained_) return true;
   const bool all = std::all_of(workers_.begin(), workers_.end(), [](const auto& w) { return w->drained(); });
   if (all) {
     info("drained");
+    drained_ = true;
     return true;
   }
   if (now < drain_deadline_) return false;
@@ -307,6 +342,7 @@ bool Node::drained(base::Instant now) {
     drain_deadline_ = now + kAbandonGrace;
     return false;
   }
+  drained_ = true;
   return true;
 }
 
@@ -353,6 +389,7 @@ void Node::publish() {
   status->build_time = build_time_;
   status->pods = enrolment_->status();
   status->draining = draining_;
+  status->superseded = superseded_;
   const std::lock_guard lock(status_mutex_);
   status_ = std::move(status);
   status_stale_ = false;

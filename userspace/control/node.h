@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/result.h"
+#include "control/handover.h"
 #include "control/service_rows.h"
 #include "interception/enrolment.h"
 #include "interception/heartbeats.h"
@@ -33,6 +34,7 @@ struct NodeOptions {
   std::string user_agent;
   kubernetes::ClusterSettings cluster;
   std::string bpf_dir = "/sys/fs/bpf/weir";
+  std::string run_dir = "/run/weir";      // where another agent of this node is found
   std::vector<std::string> cgroup_roots;  // empty: found in /proc/mounts
   std::string proc = "/proc";
   uint32_t workers = 1;
@@ -43,6 +45,7 @@ struct NodeOptions {
   base::Duration linger = std::chrono::microseconds(100);  // see io::Reactor::Options
   interception::RedirectSetting redirect = interception::RedirectSetting::automatic;
   proxy::PodLimits pod_limits;
+  uint64_t memory_limit = 0;  // of the agent's container, in bytes; 0: none
 };
 
 // What other threads may know; a consistent copy, replaced as a whole.
@@ -53,6 +56,7 @@ struct NodeStatus {
   base::Duration build_time{};  // ... and how long that took, from objects in memory
   std::vector<interception::PodStatus> pods;
   bool draining = false;
+  bool superseded = false;  // another agent has taken over
 };
 
 class Node final : private interception::EnrolmentEvents {
@@ -66,7 +70,8 @@ class Node final : private interception::EnrolmentEvents {
   // Null without one.
   const kubernetes::ApiSource* api() const { return api_.get(); }
 
-  // The control thread's loop: returns after SIGTERM or SIGINT, when everything has drained.
+  // The control thread's loop: returns after SIGTERM or SIGINT, when everything has drained. An agent that was
+  // superseded drains at once, and also returns if the one that took over is gone: to be started again.
   void run();
   // As SIGTERM. Thread-safe.
   void drain();
@@ -87,6 +92,8 @@ class Node final : private interception::EnrolmentEvents {
   void configure(base::Instant now);
   void build(base::Instant now);
   void apply(std::shared_ptr<const config::Snapshot> next, const config::Snapshot* previous, base::Instant now);
+  void on_signal(uint32_t signal, base::Instant now);
+  void on_handover(base::Instant now);
   void begin_drain(base::Instant now);
   bool drained(base::Instant now);
   void publish();
@@ -106,6 +113,7 @@ class Node final : private interception::EnrolmentEvents {
   std::optional<interception::Heartbeats> heartbeats_;
   std::vector<interception::Heartbeat> heartbeat_of_worker_;
   std::unique_ptr<ServiceRows> service_rows_;
+  std::optional<Handover> handover_;
   std::unique_ptr<interception::Enrolment> enrolment_;
   std::vector<std::unique_ptr<proxy::Worker>> workers_;
   std::unordered_map<std::string, uint32_t> worker_of_pod_;  // by UID
@@ -117,7 +125,8 @@ class Node final : private interception::EnrolmentEvents {
   std::optional<base::Instant> begun_;
   std::optional<base::Instant> build_due_;  // a complete build, for the findings
   base::Duration build_time_{};             // of the last complete build
-  bool draining_ = false, abandoned_ = false, foreign_pods_swept_ = false, status_stale_ = true;
+  bool draining_ = false, drained_ = false, abandoned_ = false, superseded_ = false, may_end_ = false;
+  bool foreign_pods_swept_ = false, status_stale_ = true;
   mutable std::mutex status_mutex_;
   std::shared_ptr<const NodeStatus> status_;
 };

@@ -1,9 +1,12 @@
 #include "interception/cgroup_tree.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <sstream>
 
 namespace weir::interception {
@@ -117,6 +120,23 @@ bool holds_pods(const std::string& root) {
   return false;
 }
 
+bool holds_this_process(const std::string& cgroup) {
+  std::istringstream pids(read_text(cgroup + "/cgroup.procs").value_or(""));
+  const std::string own = std::to_string(getpid());
+  return std::find(std::istream_iterator<std::string>(pids), {}, own) != std::istream_iterator<std::string>();
+}
+
+// The folder of this process, by what the tree says of its processes: all folders are looked at.
+std::optional<std::string> find_this_process(const std::string& mount) {
+  if (holds_this_process(mount)) return mount;
+  std::error_code ignored;
+  for (std::filesystem::recursive_directory_iterator entry(mount, ignored), end; entry != end;
+       entry.increment(ignored)) {
+    if (entry->is_directory(ignored) && holds_this_process(entry->path())) return entry->path();
+  }
+  return std::nullopt;
+}
+
 std::string join(const std::string& mount, const std::string& below) {
   if (below == "/") return mount;
   return (mount == "/" ? "" : mount) + below;
@@ -225,10 +245,12 @@ base::Result<CgroupTree> find_cgroup_tree(const std::string& proc) {
   if (with_pods.size() == 1) tree.pods_cgroup = with_pods.front();
   if (with_pods.empty() && !pods_in_v1 && existing.size() == 1) tree.pods_cgroup = existing.front();
 
-  // Below a cgroup namespace's root the path may climb ("/../x"): then only the mount's root is certain to hold us.
-  std::string own = parse_v2_cgroup(read_text(proc + "/self/cgroup").value_or("")).value_or("/");
-  bool climbs = own.starts_with("/..");
-  tree.agent_cgroup = climbs || !is_folder(join(tree.v2_mount, own)) ? tree.v2_mount : join(tree.v2_mount, own);
+  // In a cgroup namespace, which is what a container has on a v2 host, the path is that below the namespace's root
+  // ("/", or it climbs: "/../x"), not below the mount's. Only the mount's root is certain to hold us if the tree does
+  // not tell.
+  const std::string own = parse_v2_cgroup(read_text(proc + "/self/cgroup").value_or("")).value_or("/");
+  const bool known = own != "/" && !own.starts_with("/..") && is_folder(join(tree.v2_mount, own));
+  tree.agent_cgroup = known ? join(tree.v2_mount, own) : find_this_process(tree.v2_mount).value_or(tree.v2_mount);
   return tree;
 }
 

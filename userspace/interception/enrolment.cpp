@@ -72,6 +72,7 @@ class Enrolment::State {
   void on_readable(Instant now);
   void want(std::span<const std::shared_ptr<const Pod>> pods, Instant now);
   void tick(Instant now);
+  void claim();
   void withdraw();
   base::Result<void> sweep() { return rows_.sweep(); }
   std::vector<PodStatus> status() const;
@@ -417,6 +418,15 @@ void Enrolment::State::fail(Entry& entry, std::string reason, Instant now) {
   set_state(entry, PodState::failed, std::move(reason), now + entry.backoff);
 }
 
+void Enrolment::State::claim() {
+  for (auto& [key, entry] : entries_) {
+    if (!entry.enrolled) continue;
+    auto written = rows_.take(entry.enrolled->netns->cookie(), entry.enrolled->row_of(*entry.pod));
+    entry.enrolled->row_is_stale = !written.ok();
+    if (!written) base::log::warn("pod {}: {}", entry.pod->qualified_name(), written.error().message);
+  }
+}
+
 void Enrolment::State::withdraw() {
   withdrawn_ = true;
   for (auto& [key, entry] : entries_) {
@@ -455,6 +465,7 @@ int Enrolment::fd() const { return state_->fd(); }
 void Enrolment::on_readable(Instant now) { state_->on_readable(now); }
 void Enrolment::want(std::span<const std::shared_ptr<const Pod>> pods, Instant now) { state_->want(pods, now); }
 void Enrolment::tick(Instant now) { state_->tick(now); }
+void Enrolment::claim() { state_->claim(); }
 void Enrolment::withdraw() { state_->withdraw(); }
 base::Result<void> Enrolment::sweep() { return state_->sweep(); }
 std::vector<PodStatus> Enrolment::status() const { return state_->status(); }

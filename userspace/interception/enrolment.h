@@ -86,6 +86,9 @@ class Enrolment {
   void want(std::span<const std::shared_ptr<const config::Pod>> pods, base::Instant now);
   // Retries failures with backoff, notices namespaces that died; call at least once a second.
   void tick(base::Instant now);
+  // Writes the rows of all pods that are enrolled once more, whoever's stand there: for an agent that has just taken
+  // over from another.
+  void claim();
   // Takes every row of this agent out of `pods`, so that no connect() is diverted any more. Nothing is enrolled
   // from then on; the listeners stay with their workers until their pods go or are no longer wanted.
   void withdraw();

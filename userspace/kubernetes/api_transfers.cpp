@@ -49,7 +49,6 @@ class ApiTransfers::Transfer {
       : reflector_(reflector), easy_(curl_easy_init()) {
     if (!easy_) throw std::bad_alloc();
     const Reflector::Request request = reflector.begin(now);
-    silence_ = request.silence;
     heard_ = now;
     set(CURLOPT_URL, (access.server + request.target).c_str());
     set(CURLOPT_USERAGENT, user_agent.c_str());
@@ -58,7 +57,8 @@ class ApiTransfers::Transfer {
     set(CURLOPT_NOPROXY, "*");
     set(CURLOPT_ACCEPT_ENCODING, "gzip");
     set(CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_2TLS));
-    set(CURLOPT_PIPEWAIT, 1L);
+    // Without TLS there is no HTTP/2, and libcurl 7.88 learns it too late: what waits would wait for a watch's end.
+    set(CURLOPT_PIPEWAIT, access.server.starts_with("https:") ? 1L : 0L);
     set(CURLOPT_CONNECTTIMEOUT_MS, kConnectTimeoutMs);
     set(CURLOPT_TCP_KEEPALIVE, 1L);
     set(CURLOPT_TCP_KEEPIDLE, kKeepaliveSeconds);
@@ -81,7 +81,7 @@ class ApiTransfers::Transfer {
 
   CURL* easy() const { return easy_; }
   Reflector& reflector() const { return reflector_; }
-  base::Instant silent_until() const { return heard_ + silence_; }
+  base::Instant silent_until() const { return heard_ + reflector_.silence(); }
   std::string error_of(CURLcode code) const { return error_[0] ? error_ : curl_easy_strerror(code); }
   void tell_head() {
     if (head_told_) return;
@@ -131,7 +131,6 @@ class ApiTransfers::Transfer {
   char error_[CURL_ERROR_SIZE] = {};
   bool head_told_ = false;
   base::Instant heard_{};
-  base::Duration silence_{};
 };
 
 ApiTransfers::ApiTransfers(ApiAccess access, std::string user_agent)

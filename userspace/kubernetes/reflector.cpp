@@ -104,7 +104,6 @@ Reflector::Request Reflector::begin(base::Instant now) {
   request.metadata_only = resource_.metadata_only;
   request.target = resource_.versions[version_].path + "?" + resource_.selector;
   if (!resource_.selector.empty()) request.target += "&";
-  request.silence = settings_.list_silence;
   const int seconds = kWatchSeconds + static_cast<int>(random_() % kWatchSeconds);
   const std::string watch = "watch=1&allowWatchBookmarks=true&timeoutSeconds=" + std::to_string(seconds);
   switch (mode_) {
@@ -118,7 +117,6 @@ Reflector::Request Reflector::begin(base::Instant now) {
       break;
     case Mode::watch:
       request.target += watch + "&resourceVersion=" + escaped(resource_version_);
-      request.silence = settings_.watch_silence;
       break;
   }
   return request;

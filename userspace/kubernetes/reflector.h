@@ -59,7 +59,6 @@ class Reflector {
   struct Request {
     std::string target;  // path and query
     bool metadata_only = false;
-    base::Duration silence{};  // the request has failed when nothing has come for so long
   };
 
   // `changes` gets what is heard, and outlives this.
@@ -73,6 +72,8 @@ class Reflector {
   // When to begin the next request; nothing while one runs.
   std::optional<base::Instant> due() const { return running_ ? std::nullopt : std::optional(due_); }
   Request begin(base::Instant now);
+  // The request has failed when nothing has come for so long. A list that comes as events goes on as a watch.
+  base::Duration silence() const { return mode_ == Mode::watch ? settings_.watch_silence : settings_.list_silence; }
   // The answer. on_bytes() is false when the rest is of no use.
   void on_head(int status, std::optional<base::Duration> retry_after);
   bool on_bytes(std::string_view bytes);

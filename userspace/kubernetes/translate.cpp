@@ -2,27 +2,11 @@
 
 #include <algorithm>
 #include <tuple>
-#include <unordered_set>
 
 #include "kubernetes/translate_parts.h"
 
 namespace weir::kubernetes {
 namespace {
-
-template <class T>
-using Shared = std::vector<std::shared_ptr<const T>>;
-
-// Of a vector sorted by namespace and name; null if there is none.
-template <class T>
-std::shared_ptr<const T> find_previous(const Shared<T>* objects, const Metadata& metadata) {
-  if (!objects) return nullptr;
-  auto name = std::tie(metadata.namespace_name, metadata.name);
-  auto found = std::lower_bound(objects->begin(), objects->end(), name, [](const auto& object, const auto& wanted) {
-    return std::tie(object->namespace_name, object->name) < wanted;
-  });
-  if (found == objects->end() || std::tie((*found)->namespace_name, (*found)->name) != name) return nullptr;
-  return *found;
-}
 
 std::string zone_of(const ObjectStore& store, const std::string& node_name) {
   const auto node = store.find({Kind::node, {}, node_name});
@@ -55,7 +39,7 @@ class Translator::Build {
     snapshot_->revision = previous_ ? previous_->revision + 1 : 1;
     snapshot_->default_retries = translator_.rules_->mesh().default_retries;
     findings_ = store_.findings();
-    add_pods();
+    std::tie(snapshot_->pods, snapshot_->pods_by_address) = translate_pods(store_, settings_, previous_, findings_);
     add_services();
     snapshot_->directory = directory_;
     translator_.rules_->check(*snapshot_, findings_);
@@ -76,7 +60,7 @@ class Translator::Build {
       used += any;
       auto before = find_previous(previous_ ? &previous_->services : nullptr, service.metadata);
       auto result = translate_service(service, any ? own->second : Slices(), settings_, *translator_.rules_,
-                                      labels_in(store_, service, *directory_), before, findings_);
+                                      labels_in(store_, service, *snapshot_->pods_by_address), before, findings_);
       add_addresses(service, *result);
       directory_->by_host.emplace(result->fqdn, snapshot_->services.size());
       snapshot_->services.push_back(std::move(result));
@@ -102,60 +86,6 @@ class Translator::Build {
                    other.name + " already");
       }
     }
-  }
-
-  void add_pods() {
-    std::map<std::string_view, const Namespace*> namespaces;
-    store_.for_each<Namespace>([&](const Namespace& home) { namespaces.emplace(home.metadata.name, &home); });
-    std::unordered_set<base::IpAddress> leaving;  // addresses held so far by a pod that is being deleted
-    store_.for_each<Pod>([&](const Pod& pod) {
-      // A finished pod's address may be another's by now.
-      if (pod.phase == PodPhase::succeeded || pod.phase == PodPhase::failed) return;
-      const bool here = is_here(pod);
-      if (!here && pod.ips.empty()) return;  // it is known by its labels alone
-      auto home = namespaces.find(pod.metadata.namespace_name);
-      std::vector<config::Finding> of_pod;
-      auto result = shared_pod(translate_pod(pod, home == namespaces.end() ? nullptr : home->second, of_pod), pod);
-      if (here) {
-        snapshot_->pods.push_back(result);
-        std::move(of_pod.begin(), of_pod.end(), std::back_inserter(findings_));
-      }
-      if (pod.host_network) return;
-      for (const base::IpAddress& ip : pod.ips) add_pod_address(ip, pod, result, leaving);
-    });
-  }
-
-  // Files may leave out what the scheduler would have filled in.
-  bool is_here(const Pod& pod) const {
-    if (settings_.node_name.empty() || pod.node_name == settings_.node_name) return true;
-    return pod.node_name.empty() && !pod.metadata.origin.file.empty();
-  }
-
-  // Pods of other nodes are found by their address only.
-  std::shared_ptr<const config::Pod> shared_pod(config::Pod pod, const Pod& source) const {
-    auto before = find_previous(previous_ ? &previous_->pods : nullptr, source.metadata);
-    if (!before && previous_ && !source.ips.empty()) {
-      const auto found = previous_->directory->pod_by_ip.find(source.ips.front());
-      if (found != previous_->directory->pod_by_ip.end()) before = found->second;
-    }
-    if (before && *before == pod) return before;
-    return std::make_shared<const config::Pod>(std::move(pod));
-  }
-
-  void add_pod_address(const base::IpAddress& ip, const Pod& pod, const std::shared_ptr<const config::Pod>& result,
-                       std::unordered_set<base::IpAddress>& leaving) {
-    auto [holder, fresh] = directory_->pod_by_ip.emplace(ip, result);
-    if (fresh) {
-      if (pod.metadata.deleting) leaving.insert(ip);
-      return;
-    }
-    if (pod.metadata.deleting) return;
-    if (leaving.erase(ip) > 0) {
-      holder->second = result;
-      return;
-    }
-    report(Code::address_used_twice, pod.metadata, Kind::pod,
-           "the address " + ip.to_string() + " belongs to Pod " + holder->second->qualified_name() + " already");
   }
 
   void report_unused(const EndpointSlice& slice) {
@@ -202,15 +132,17 @@ std::shared_ptr<const config::Snapshot> Translator::build(const ObjectStore& sto
 
 std::shared_ptr<const config::Snapshot> Translator::update(const ObjectStore& store, std::span<const Change> changes,
                                                            const config::Snapshot& previous) {
-  std::vector<ServiceName> touched;
+  Touched touched;
   for (const Change& change : changes)
     if (!note(change, previous, touched)) return nullptr;
-  std::sort(touched.begin(), touched.end());
-  touched.erase(std::unique(touched.begin(), touched.end()), touched.end());
+  auto& services = touched.services;
+  std::sort(services.begin(), services.end());
+  services.erase(std::unique(services.begin(), services.end()), services.end());
   auto next = std::make_shared<config::Snapshot>(previous);
   ++next->revision;
   std::vector<config::Finding> unused;
-  for (const auto& [namespace_name, name] : touched) {
+  if (touched.pods) std::tie(next->pods, next->pods_by_address) = translate_pods(store, settings_, &previous, unused);
+  for (const auto& [namespace_name, name] : services) {
     const auto object = store.find({Kind::service, namespace_name, name});
     if (!object) continue;  // slices of none
     const Service& service = std::get<Service>(*object);
@@ -218,25 +150,30 @@ std::shared_ptr<const config::Snapshot> Translator::update(const ObjectStore& st
     if (!before) return nullptr;
     const auto own = slices_.find({namespace_name, name});
     auto result = translate_service(service, own == slices_.end() ? Slices() : own->second, settings_, *rules_,
-                                    labels_in(store, service, *next->directory), *before, unused);
+                                    labels_in(store, service, *next->pods_by_address), *before, unused);
     if (!same_addresses(**before, *result)) return nullptr;
     next->services[static_cast<size_t>(before - next->services.data())] = std::move(result);
   }
   return next;
 }
 
-bool Translator::note(const Change& change, const config::Snapshot& previous, std::vector<ServiceName>& touched) {
+bool Translator::note(const Change& change, const config::Snapshot& previous, Touched& touched) {
   switch (change.key.kind) {
     case Kind::pod:
+      touched.pods = true;
+      note_services_of(change, touched.services);
+      return true;
     case Kind::namespace_:
+      touched.pods = true;
+      return true;
     case Kind::node:
     case Kind::mesh_config:
       return false;
     case Kind::service:
-      touched.emplace_back(change.key.namespace_name, change.key.name);
+      touched.services.emplace_back(change.key.namespace_name, change.key.name);
       return change.before && change.after;
     case Kind::endpoint_slice:
-      move_slice(change, touched);
+      move_slice(change, touched.services);
       return true;
     case Kind::virtual_service:
     case Kind::destination_rule:
@@ -245,9 +182,36 @@ bool Translator::note(const Change& change, const config::Snapshot& previous, st
   for (const std::string& host : rules_->apply(change)) {
     if (host.starts_with('*')) return false;
     if (const auto* service = previous.service_named(host))
-      touched.emplace_back((*service)->namespace_name, (*service)->name);
+      touched.services.emplace_back((*service)->namespace_name, (*service)->name);
   }
   return true;
+}
+
+// Those whose endpoints have another label by it: see labels_in().
+void Translator::note_services_of(const Change& change, std::vector<ServiceName>& touched) const {
+  const auto pod_of = [](const std::shared_ptr<const Object>& object) {
+    return object ? &std::get<Pod>(*object) : nullptr;
+  };
+  const Pod *before = pod_of(change.before), *after = pod_of(change.after);
+  const auto finished = [](const Pod& pod) {
+    return pod.phase == PodPhase::succeeded || pod.phase == PodPhase::failed;
+  };
+  if (before && after && before->metadata.labels == after->metadata.labels && before->ips == after->ips &&
+      before->metadata.deleting == after->metadata.deleting && finished(*before) == finished(*after))
+    return;
+  const auto has = [](const Pod* pod, const base::IpAddress& ip) {
+    return pod && std::find(pod->ips.begin(), pod->ips.end(), ip) != pod->ips.end();
+  };
+  for (const auto& [name, slices] : slices_) {
+    const bool concerned = std::any_of(slices.begin(), slices.end(), [&](const auto& slice) {
+      return std::any_of(slice->endpoints.begin(), slice->endpoints.end(), [&](const SliceEndpoint& endpoint) {
+        if (endpoint.pod == change.key.name && name.first == change.key.namespace_name) return true;
+        return !endpoint.addresses.empty() &&
+               (has(before, endpoint.addresses.front()) || has(after, endpoint.addresses.front()));
+      });
+    });
+    if (concerned) touched.push_back(name);
+  }
 }
 
 void Translator::move_slice(const Change& change, std::vector<ServiceName>& touched) {

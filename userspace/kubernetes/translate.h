@@ -35,9 +35,9 @@ class Translator {
   // Everything anew, findings included: takes as long as the cluster is large. `previous` may be null.
   std::shared_ptr<const config::Snapshot> build(const ObjectStore& store, const config::Snapshot* previous);
 
-  // `previous`, and what `changes` make of its Services: takes as long as there are changes. The findings stay as
-  // they were. Null if the changes reach further than to some Services (pods, addresses, patterns of hosts): build()
-  // has to follow. `previous` is the last Snapshot made, `changes` is all that has happened since.
+  // `previous`, and what `changes` make of its Services and pods: takes as long as there are changes. The findings stay
+  // as they were. Null if the changes reach further than to some Services and pods (addresses, patterns of hosts):
+  // build() has to follow. `previous` is the last Snapshot made, `changes` is all that has happened since.
   std::shared_ptr<const config::Snapshot> update(const ObjectStore& store, std::span<const Change> changes,
                                                  const config::Snapshot& previous);
 
@@ -45,8 +45,15 @@ class Translator {
   class Build;
   using ServiceName = std::pair<std::string, std::string>;  // namespace, name
 
-  // Adds the Services that the change concerns; false if it reaches further.
-  bool note(const Change& change, const config::Snapshot& previous, std::vector<ServiceName>& touched);
+  // What changes concern.
+  struct Touched {
+    std::vector<ServiceName> services;
+    bool pods = false;
+  };
+
+  // False if the change reaches further.
+  bool note(const Change& change, const config::Snapshot& previous, Touched& touched);
+  void note_services_of(const Change& pod, std::vector<ServiceName>& touched) const;
   void move_slice(const Change& change, std::vector<ServiceName>& touched);
 
   ClusterSettings settings_;

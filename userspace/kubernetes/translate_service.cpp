@@ -153,14 +153,14 @@ std::string fqdn_of(const Service& service, const ClusterSettings& settings) {
   return service.metadata.name + "." + service.metadata.namespace_name + ".svc." + settings.cluster_domain;
 }
 
-LabelsOf labels_in(const ObjectStore& store, const Service& service, const config::Directory& directory) {
+LabelsOf labels_in(const ObjectStore& store, const Service& service, const config::PodsByAddress& pods) {
   return [&](const Endpoint& endpoint) -> const Labels* {
     if (!endpoint.pod.empty()) {
       const auto pod = store.find({Kind::pod, service.metadata.namespace_name, endpoint.pod});
       if (pod) return &metadata_of(*pod).labels;
     }
-    const auto at = directory.pod_by_ip.find(endpoint.address.ip);
-    return at == directory.pod_by_ip.end() ? nullptr : &at->second->labels;
+    const auto at = pods.find(endpoint.address.ip);
+    return at == pods.end() ? nullptr : &at->second->labels;
   };
 }
 

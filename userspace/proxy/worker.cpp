@@ -41,8 +41,7 @@ Transport::~Transport() {
 void Transport::hold(int64_t bytes) {
   held_ += bytes;
   source_.memory_ += bytes;
-  if (bytes > 0 && source_.memory_ > static_cast<int64_t>(worker_.options().pod_limits.max_memory))
-    worker_.over_memory(source_);
+  worker_.hold(source_, bytes);
 }
 
 void Transport::needs_flush() {
@@ -104,7 +103,7 @@ void Worker::run() {
   base::Instant next_tick = reactor_->now() + kTick;
   while (!stopping_) {
     reactor_->turn(busy_.empty() ? next_tick - reactor_->now() : base::Duration(0));
-    if (!over_memory_.empty()) shed();
+    if (!over_memory_.empty() || over_budget(memory_)) shed();
     if (reactor_->now() >= next_tick) {
       tick(reactor_->now());
       next_tick = reactor_->now() + kTick;
@@ -182,9 +181,34 @@ int64_t Worker::quantum(const Source& source) {
   return reactor_->now() < shared_until_ ? kSharedQuantum : kLoneQuantum;
 }
 
-void Worker::over_memory(Source& source) {
+void Worker::hold(Source& source, int64_t bytes) {
+  memory_ += bytes;
+  if (bytes <= 0 || source.memory() <= static_cast<int64_t>(options_.pod_limits.max_memory)) return;
   if (std::find(over_memory_.begin(), over_memory_.end(), &source) == over_memory_.end())
     over_memory_.push_back(&source);
+}
+
+bool Worker::over_budget(int64_t bytes) const {
+  return options_.max_memory > 0 && bytes > static_cast<int64_t>(options_.max_memory);
+}
+
+// Largest first, until what will stay of held() is within the limit. `of`: which transports are meant.
+template <class Held, class Of>
+void Worker::shed_largest(const Held& held, int64_t limit, const Of& of, Counter& counter) {
+  while (true) {
+    int64_t staying = held();
+    Transport* largest = nullptr;
+    for (const auto& transport : transports_) {
+      if (!of(*transport)) continue;
+      if (transport->leaving_)
+        staying -= transport->held();
+      else if (!largest || transport->held() > largest->held())
+        largest = transport.get();
+    }
+    if (!largest || staying <= limit) return;
+    ++counter;
+    largest->abort();
+  }
 }
 
 void Worker::shed() {
@@ -192,22 +216,12 @@ void Worker::shed() {
   while (!over_memory_.empty()) {
     const Source& source = *over_memory_.back();
     over_memory_.pop_back();
-    // Largest first, until what will stay is within the limit.
-    while (true) {
-      int64_t staying = source.memory();
-      Transport* largest = nullptr;
-      for (const auto& transport : transports_) {
-        if (&transport->source() != &source) continue;
-        if (transport->leaving_)
-          staying -= transport->held();
-        else if (!largest || transport->held() > largest->held())
-          largest = transport.get();
-      }
-      if (!largest || staying <= static_cast<int64_t>(options_.pod_limits.max_memory)) break;
-      ++stats_.shed_connections;
-      largest->abort();
-    }
+    shed_largest([&] { return source.memory(); }, static_cast<int64_t>(options_.pod_limits.max_memory),
+                 [&](Transport& transport) { return &transport.source() == &source; }, stats_.shed_connections);
   }
+  if (over_budget(memory_))
+    shed_largest([&] { return memory_; }, static_cast<int64_t>(options_.max_memory),
+                 [](const Transport&) { return true; }, stats_.shed_for_agent);
   shedding_ = false;
 }
 

@@ -39,6 +39,8 @@ struct WorkerOptions {
   // Bytes of request bodies that this worker keeps to send them again.
   size_t replay_memory = 64 << 20;
   PodLimits pod_limits;
+  // Bytes that may wait in this worker for all its pods together; 0: any number.
+  uint64_t max_memory = 0;
   io::Reactor::Options reactor;
   // Tells others that the loop turns; may be empty. Called by the worker, every 250 ms.
   std::function<void(base::Instant now)> heartbeat;
@@ -107,8 +109,8 @@ class Worker {
   int64_t quantum(const Source& source);
   // A source has work left: it goes on at the end of the turn.
   void has_work(Source& source);
-  // A source holds more than it may: its largest connection goes at the end of the turn.
-  void over_memory(Source& source);
+  // Counts what a source has to hold, or no longer. Too much: the largest connections go at the end of the turn.
+  void hold(Source& source, int64_t bytes);
   // Streams that end now do so because their pod holds too much memory.
   bool shedding() const { return shedding_; }
 
@@ -125,6 +127,9 @@ class Worker {
   void remove(Transport& transport);
   void end_source(Source& source);
   void shed();
+  bool over_budget(int64_t bytes) const;
+  template <class Held, class Of>
+  void shed_largest(const Held& held, int64_t limit, const Of& of, Counter& counter);
   void give_memory_back();
 
   WorkerOptions options_;
@@ -141,6 +146,7 @@ class Worker {
   std::vector<std::unique_ptr<Transport>> transports_;
   http2::List<Source, InTurn> busy_;  // have transports to flush
   std::vector<Source*> over_memory_;
+  int64_t memory_ = 0;  // that all sources hold
   const Source* last_active_ = nullptr;
   base::Instant shared_until_{};  // others than last_active_ were active shortly before
   bool shedding_ = false;

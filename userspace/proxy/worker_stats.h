@@ -46,6 +46,7 @@ struct WorkerStats {
   Counter undiverted_accepts;  // accepted without an original destination, and closed
   Counter accept_failures;     // out of descriptors or memory
   Counter refused_connections, refused_streams, shed_connections;  // beyond a pod's limits
+  Counter shed_for_agent;                                          // beyond what all pods may hold together
   Counter stalled_downstreams, stalled_upstreams;                  // closed: they took nothing of what was framed
   Counter upstream_connect_failures;
   Counter downstream_protocol_errors, upstream_protocol_errors;

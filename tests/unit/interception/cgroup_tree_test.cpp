@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
 
@@ -197,6 +198,23 @@ TEST_F(Tree, FindsTheAgentsOwnCgroup) {
     folder_.write("proc/self/cgroup", unknown);
     EXPECT_EQ(find().agent_cgroup, folder_.path("v2")) << unknown;
   }
+}
+
+TEST_F(Tree, FindsTheAgentsOwnCgroupFromInsideACgroupNamespace) {
+  const std::string own = "v2/kubepods/besteffort/pod1/agent";
+  for (const char* other : {"v2/kubepods/besteffort/pod0/x", "v2/kubepods/besteffort/pod2/x"}) {
+    folder_.make(other);
+    folder_.write(std::string(other) + "/cgroup.procs", "1\n" + std::to_string(getpid()) + "0\n");
+  }
+  folder_.make(own);
+  folder_.write(own + "/cgroup.procs", "1\n" + std::to_string(getpid()) + "\n");
+  for (const char* seen : {"0::/\n", "0::/../../pod1/agent\n", ""}) {
+    folder_.write("proc/self/cgroup", seen);
+    EXPECT_EQ(find().agent_cgroup, folder_.path(own)) << seen;
+  }
+  // Really in the root.
+  folder_.write("v2/cgroup.procs", std::to_string(getpid()) + "\n");
+  EXPECT_EQ(find().agent_cgroup, folder_.path("v2"));
 }
 
 TEST_F(Tree, FailsWithoutCgroup2) {

@@ -110,6 +110,14 @@ TEST_F(ReflectorTest, StreamsTheListAndWatchesFromItsEnd) {
   EXPECT_TRUE(has(ask(), "resourceVersion=40")) << "bookmarks carry the version on";
 }
 
+TEST_F(ReflectorTest, AListThatCameAsEventsIsAsPatientAsAWatchFromItsEnd) {
+  ask();
+  reflector->on_head(200, {});
+  EXPECT_EQ(reflector->silence(), ReflectorSettings{}.list_silence);
+  reflector->on_bytes(bookmark(10, true));
+  EXPECT_EQ(reflector->silence(), ReflectorSettings{}.watch_silence);
+}
+
 TEST_F(ReflectorTest, ListsInPagesWhereTheServerHasNoStreamedLists) {
   for (const int refusal : {400, 422}) {
     SetUp();

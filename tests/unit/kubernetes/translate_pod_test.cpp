@@ -165,7 +165,7 @@ std::string names(const World& world) {
   return text;
 }
 std::string holder(const World& world, const char* ip) {
-  const auto& pods = world.snapshot->directory->pod_by_ip;
+  const auto& pods = *world.snapshot->pods_by_address;
   const auto found = pods.find(*base::IpAddress::parse(ip));
   return found == pods.end() ? "nobody" : found->second->name;
 }
@@ -193,8 +193,8 @@ TEST(Pods, OfThisNodeOnlyButAddressesOfAll) {
   EXPECT_EQ(holder(world, "192.168.0.1"), "nobody") << "host network";
   EXPECT_EQ(holder(world, "10.0.0.5"), "nobody") << "finished";
   EXPECT_EQ(holder(world, "10.0.0.6"), "nobody");
-  auto before = world.snapshot->directory->pod_by_ip;
-  EXPECT_EQ(world.build()->directory->pod_by_ip, before) << "pods of other nodes are shared too";
+  auto before = *world.snapshot->pods_by_address;
+  EXPECT_EQ(*world.build()->pods_by_address, before) << "pods of other nodes are shared too";
 }
 
 TEST(Pods, AllOfThemWithoutANodeName) {

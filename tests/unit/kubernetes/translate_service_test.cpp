@@ -337,7 +337,7 @@ TEST(Sharing, KeepsWhatDidNotChange) {
   EXPECT_EQ(first->services, second->services);
   EXPECT_EQ(first->pods, second->pods);
   EXPECT_EQ(first->directory->by_vip, second->directory->by_vip);
-  EXPECT_EQ(first->directory->pod_by_ip, second->directory->pod_by_ip);
+  EXPECT_EQ(*first->pods_by_address, *second->pods_by_address);
 
   world.set("1.yaml", slice("[{addresses: [10.0.0.1]}, {addresses: [10.0.0.2]}]", "s-1"));
   auto third = world.build();

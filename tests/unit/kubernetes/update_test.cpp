@@ -31,10 +31,11 @@ std::string slice(const std::string& name, int of, const std::vector<int>& pods)
   return pods.empty() ? text + "[]\n" : text;
 }
 
-std::string pod(int n) {
+// Its version is that of its number, or of another one.
+std::string pod(int n, int like = -1) {
   const std::string id = std::to_string(n);
   return "apiVersion: v1\nkind: Pod\nmetadata: {name: p" + id + ", namespace: default, labels: {version: v" +
-         std::to_string(n % 2) + "}}\nstatus: {podIP: 10.1.0." + id + "}\n";
+         std::to_string((like < 0 ? n : like) % 2) + "}}\nstatus: {podIP: 10.1.0." + id + "}\n";
 }
 
 std::string route(const std::string& name, const std::string& host, const std::string& to, int timeout) {
@@ -69,6 +70,7 @@ class Update : public testing::Test {
       // What equals is shared: any difference is one that the update made or missed.
       EXPECT_TRUE(next->services == complete->services);
       EXPECT_TRUE(next->pods == complete->pods);
+      EXPECT_TRUE(*next->pods_by_address == *complete->pods_by_address);
       EXPECT_TRUE(next->directory->by_vip == complete->directory->by_vip);
       EXPECT_EQ(next->revision, snapshot_->revision + 1);
       EXPECT_TRUE(next->findings == snapshot_->findings) << "they wait for the next build";
@@ -113,7 +115,11 @@ TEST_F(Update, ReachesTheServicesThatAChangeConcerns) {
       {"a Service's port", "service1", service(1, 81), "-"},
       {"a Service that comes", "service9", service(9), "-"},
       {"a Service that goes", "service9", "", "-"},
-      {"a pod", "pod1", "", "-"},
+      {"a pod's label", "pod7", pod(7, 8), "s3 "},
+      {"a pod that goes", "pod8", "", "s4 "},
+      {"a pod that comes", "pod8", pod(8, 8), "s4 "},
+      {"a pod of no Service", "pod55", pod(55), ""},
+      {"a namespace", "home", "apiVersion: v1\nkind: Namespace\nmetadata: {name: default}\n", ""},
       {"the mesh's configuration", "mesh",
        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\n"
        "data: {mesh: 'rootNamespace: root'}\n",
@@ -140,9 +146,9 @@ TEST_F(Update, EqualsACompleteBuild) {
     for (int change = below(3); change >= 0; --change) {
       const std::string id = std::to_string(below(4));
       const bool gone = below(4) == 0;
-      const int kind = below(20);
-      if (kind == 0) {
-        set("pod" + id, gone ? "" : pod(std::stoi(id)));
+      const int kind = below(22);
+      if (kind == 0 || kind > 19) {
+        set("pod" + id, gone ? "" : pod(std::stoi(id), below(2)));
       } else if (kind == 1) {
         set("service" + id, gone ? "" : service(std::stoi(id), 80 + below(2)));
       } else if (kind < 8) {

@@ -100,8 +100,13 @@ TEST_F(BudgetTest, RpcsBeyondTheLimitAreUnavailableWithFlagOM) {
   EXPECT_TRUE(until([&] { return silent.request_count() == 5; }));
 }
 
-TEST_F(BudgetTest, TheLargestConnectionIsShedWhenAPodHoldsTooMuch) {
-  options.pod_limits.max_memory = 600'000;
+class ShedTest : public BudgetTest {
+ protected:
+  // Of a modest and a greedy connection, which hold more than 600,000 bytes together.
+  void expect_the_greedy_one_is_shed(proxy::Counter proxy::WorkerStats::*counter);
+};
+
+void ShedTest::expect_the_greedy_one_is_shed(proxy::Counter proxy::WorkerStats::*counter) {
   auto& slow = backend(never);
   slow.consume_at_once = false;  // grants no window beyond the first
   start();
@@ -111,7 +116,8 @@ TEST_F(BudgetTest, TheLargestConnectionIsShedWhenAPodHoldsTooMuch) {
   ASSERT_TRUE(until([&] { return slow.request_count() == 1; }));
   for (int i = 0; i < 12; ++i) greedy.unary(std::string(150'000, 'g'));
   ASSERT_TRUE(until([&] { return greedy.reset || greedy.ended; }));
-  EXPECT_EQ(stats().shed_connections.value(), 1u);
+  EXPECT_EQ((stats().*counter).value(), 1u);
+  EXPECT_EQ(stats().shed_connections.value() + stats().shed_for_agent.value(), 1u);
   EXPECT_TRUE(until([&] { return stats().active_rpcs.value() == 1; })) << gauges();
   EXPECT_THAT(recorded(), HasSubstr(" OM x"));
   EXPECT_FALSE(complete(kept));
@@ -119,6 +125,16 @@ TEST_F(BudgetTest, TheLargestConnectionIsShedWhenAPodHoldsTooMuch) {
   modest.close();
   EXPECT_TRUE(until([&] { return stats().active_rpcs.value() == 0; }));
   EXPECT_TRUE(until([&] { return memory() == 0; }, 3s)) << memory();
+}
+
+TEST_F(ShedTest, WhenAPodHoldsTooMuch) {
+  options.pod_limits.max_memory = 600'000;
+  expect_the_greedy_one_is_shed(&proxy::WorkerStats::shed_connections);
+}
+
+TEST_F(ShedTest, WhenAllPodsTogetherHoldTooMuch) {
+  options.max_memory = 600'000;
+  expect_the_greedy_one_is_shed(&proxy::WorkerStats::shed_for_agent);
 }
 
 TEST_F(BudgetTest, WhatIsHeldIsCountedAndGivenBack) {

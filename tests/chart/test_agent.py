@@ -1,0 +1,125 @@
+"""What the chart says to the agent and asks of it exists in the agent's sources: flags, paths, metrics."""
+
+import json
+import re
+
+import pytest
+import yaml
+from render import CHART, FULL, REPOSITORY, one, render
+
+USERSPACE = REPOSITORY / "userspace"
+# Read by the API source, not flags: who this agent is to the cluster.
+OF_THE_CLUSTER = {"WEIR_NAMESPACE", "WEIR_POD_NAME", "WEIR_DAEMONSET"}
+
+
+def sources(folder) -> str:
+    return "\n".join(path.read_text() for path in sorted(folder.rglob("*.cpp")))
+
+
+def metrics() -> set[str]:
+    """Names of all series the agent may expose, a histogram's parts among them."""
+    named = set(re.findall(r'"((?:weir|istio)_[a-z0-9_]+[a-z0-9])"', sources(USERSPACE)))
+    table = (REPOSITORY / "include/weir/admin_api.h").read_text()
+    stats = re.findall(r'^    \{"([a-z_]+)", "', table, re.M)
+    assert len(stats) > 10
+    named |= {f"weir_bpf_{name}_total" for name in stats if not name.startswith("bypass_")}
+    histograms = {"istio_request_duration_milliseconds", "istio_request_bytes", "istio_response_bytes"}
+    assert histograms <= named
+    return (named - histograms) | {h + part for h in histograms for part in ("_bucket", "_sum", "_count")}
+
+
+def queries() -> list[str]:
+    dashboard = json.loads((CHART / "files/dashboard.json").read_text())
+    found = [t["expr"] for panel in dashboard["panels"] for t in panel.get("targets", [])]
+    found += [v["query"]["query"] for v in dashboard["templating"]["list"] if v["type"] == "query"]
+    for group in yaml.safe_load((CHART / "files/rules.yaml").read_text())["groups"]:
+        found += [rule["expr"] for rule in group["rules"]]
+    assert len(found) > 40
+    return found
+
+
+def test_queries_name_metrics_that_exist():
+    known = metrics()
+    for query in queries():
+        named = set(re.findall(r"\b(?:weir|istio)_[a-z0-9_]+", query))
+        assert named and named <= known, query
+
+
+LABELS_OF_SCRAPES = {"namespace", "pod", "instance", "node"}
+
+
+def test_queries_name_labels_that_exist():
+    """Those of the agent's own series, as its sources have them, and those that a scrape adds."""
+    known = set(re.findall(r'\{"([a-z_]+)", ', sources(USERSPACE))) | LABELS_OF_SCRAPES | {"le"}
+    known |= set(re.findall(r'^     "([a-z]+)",$', (USERSPACE / "wiring.cpp").read_text(), re.M))
+    for query in queries():
+        used = set(re.findall(r'([a-z_]+)\s*(?:=~|!=|!~|=)"', query))
+        for group in re.findall(r"\b(?:by|on) \(([^)]*)\)", query):
+            used |= {name.strip() for name in group.split(",")}
+        assert used <= known, f"{query}: {used - known}"
+
+
+def test_the_dashboard_is_one_that_grafana_takes():
+    dashboard = json.loads((CHART / "files/dashboard.json").read_text())
+    panels = dashboard["panels"]
+    assert len({p["id"] for p in panels}) == len(panels)
+    # No two panels on one place, none beyond the 24 columns.
+    taken = set()
+    for panel in panels:
+        at = panel["gridPos"]
+        cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+        assert not cells & taken and at["x"] + at["w"] <= 24, panel["title"]
+        taken |= cells
+
+
+@pytest.mark.parametrize("options", [{}, {"files": [FULL]}], ids=["default", "full"])
+def test_environment_names_flags_that_exist(options):
+    flags = set(re.findall(r'envname\("(WEIR_[A-Z_]+)"\)', (USERSPACE / "flags.cpp").read_text()))
+    env = one(render(**options), "DaemonSet")["spec"]["template"]["spec"]["containers"][0]["env"]
+    names = [e["name"] for e in env]
+    assert set(names) <= flags | OF_THE_CLUSTER
+    assert len(names) == len(set(names))
+    for e in env:
+        assert "valueFrom" in e or isinstance(e["value"], str), e
+
+
+def test_values_reach_the_agent_as_they_are_written():
+    env = one(render(files=[FULL]), "DaemonSet")["spec"]["template"]["spec"]["containers"][0]["env"]
+    given = {e["name"]: e.get("value") for e in env}
+    expected = {
+        "WEIR_DAEMONSET": "grpc",
+        "WEIR_LOG_LEVEL": "off",
+        "WEIR_LOG_FORMAT": "json",
+        "WEIR_ACCESS_LOG": "off",
+        "WEIR_ACCESS_LOG_FORMAT": "json",
+        "WEIR_CLUSTER_DOMAIN": "k8s.example.com",
+        "WEIR_WORKERS": "2",
+        "WEIR_REDIRECT": "off",
+        "WEIR_DRAIN_TIMEOUT": "1h",
+        "WEIR_SEND_TIMEOUT": "10s",
+        "WEIR_STREAM_IDLE_TIMEOUT": "5m",
+        "WEIR_POD_MAX_CONNECTIONS": "1000000",
+        "WEIR_POD_MAX_STREAMS": "2000",
+        "WEIR_POD_MAX_MEMORY": "64MiB",
+        "WEIR_CGROUP_ROOT": "/sys/fs/cgroup/kubelet/kubepods",
+        "WEIR_METRICS_ADDRESS": "[::]:9090",
+        "WEIR_LINGER": "50",
+    }
+    assert {name: given.get(name) for name in expected} == expected
+
+
+def test_what_is_not_set_is_left_to_the_agent():
+    env = one(render(), "DaemonSet")["spec"]["template"]["spec"]["containers"][0]["env"]
+    names = {e["name"] for e in env}
+    assert not names & {"WEIR_WORKERS", "WEIR_SEND_TIMEOUT", "WEIR_STREAM_IDLE_TIMEOUT", "WEIR_CGROUP_ROOT"}
+    assert not {name for name in names if name.startswith("WEIR_POD_MAX_")}
+
+
+def test_paths_are_those_the_agent_has_by_default():
+    """So that weirctl, run in the container, finds them without flags."""
+    text = (USERSPACE / "flags.h").read_text() + "\n".join(p.read_text() for p in (USERSPACE / "control").glob("*.h"))
+    mounts = {m["mountPath"] for m in one(render(), "DaemonSet")["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]}
+    run = re.search(r'run_dir = "([^"]+)"', text)[1]
+    pins = re.search(r'bpf_dir = "([^"]+)"', text)[1]
+    assert run in mounts
+    assert any(pins.startswith(mount + "/") for mount in mounts)

@@ -1,0 +1,389 @@
+"""An API server that misbehaves: what was being served goes on being served, and when the server behaves again the
+agent follows it again."""
+
+import json
+import socket
+import threading
+import time
+
+import pytest
+from fake_api import FakeApi
+from lab.certificates import Authority
+from lab.control_plane import write_kubeconfig
+
+MIB = 1 << 20
+WATCH_SILENCE = 5  # seconds; the server's bookmarks come every second
+
+
+@pytest.fixture(scope="module")
+def authority(lab):
+    folder = lab.folder / "authority"
+    folder.mkdir()
+    return Authority(folder)
+
+
+@pytest.fixture(scope="module")
+def api(lab, authority):
+    """A scripted API server that holds the lab's objects."""
+    certificate = authority.sign("server", "/CN=fake", "IP:127.0.0.1")
+    with FakeApi(lab.netns, certificate) as started:
+        lab.objects = started
+        lab.namespace("default")
+        yield started
+
+
+@pytest.fixture(scope="module")
+def kubeconfig(lab, api, authority):
+    cluster = {"server": api.url, "certificate_authority": authority.certificate}
+    return write_kubeconfig(lab.folder / "fake.kubeconfig", cluster, {"token": "secret"})
+
+
+@pytest.fixture(scope="module")
+def agent(lab, api, service, client, kubeconfig):
+    started = lab.agent(kubeconfig=kubeconfig, arguments=["--watch-silence", f"{WATCH_SILENCE}s"])
+    started.start(timeout=30)
+    started.wait_enrolled(client)
+    started.wait_applied()
+    return started
+
+
+@pytest.fixture
+def impatient(agent, client):
+    """Begun anew: what earlier tests did to it makes an agent wait longer after each failure, up to half a minute."""
+    agent.stop()
+    agent.start(timeout=30)
+    agent.wait_enrolled(client)
+    agent.wait_applied()
+
+
+def follows(agent, client, service, greeters, timeout=40):
+    """Whether a change of endpoints counts, and then again the one that undoes it."""
+    for ready, count in ((False, 2), (True, 3)):
+        service.set_ready(greeters[0], ready)
+        agent.wait_applied(timeout=timeout)
+        result = client.greet(service.target, "--rpcs", 60)
+        assert result["errors"] == [] and len(result["backends"]) == count
+
+
+def make_it_list(api, agent, resource):
+    """410 Gone once, so that the agent begins anew."""
+    began = time.monotonic()
+    with api.fault(refusal(410, "Expired", "too old resource version"), resource):
+        agent.wait(lambda: api.asked(resource, began), 20, f"{resource} are asked for")
+
+
+# ---- answers to every request
+
+
+def refusal(code, reason, message="", **headers):
+    return lambda exchange: exchange.refuse(code, reason, message or reason, **headers)
+
+
+def html(exchange):
+    exchange.reply(200, b"<html><body>Please sign in to the guest network.</body></html>", "text/html")
+
+
+def truncated(exchange):
+    """The length is that of the whole, the bytes are half of it, and the connection ends."""
+    body = json.dumps(exchange.page()).encode()
+    exchange.send_response(200)
+    exchange.send_header("Content-Length", str(len(body)))
+    exchange.end_headers()
+    exchange.wfile.write(body[: len(body) // 2])
+    exchange.close_connection = True
+
+
+def half_a_list(exchange):
+    """Half of the bytes, as if that were all."""
+    body = json.dumps(exchange.page()).encode()
+    exchange.reply(200, body[: len(body) // 2])
+
+
+def nothing(exchange):
+    exchange.reply(200, b"")
+
+
+def hang_up(exchange):
+    exchange.connection.shutdown(socket.SHUT_RDWR)
+    exchange.close_connection = True
+
+
+def nonsense(exchange):
+    exchange.connection.sendall(b"SSH-2.0-OpenSSH_9.2p1\r\n")
+    exchange.close_connection = True
+
+
+def wrong_kind(exchange):
+    exchange.reply(200, json.dumps({"kind": "PodList", "apiVersion": "v1", "items": {"not": "a list"}}).encode())
+
+
+def cut_event(exchange):
+    """A watch (whatever was asked for) that ends in the middle of an event."""
+    exchange.begin_stream()
+    exchange.chunk(b'{"type":"MODIFIED","object":{"kind":"EndpointSlice","metadata":{"na')
+    hang_up(exchange)
+
+
+def error_event(exchange):
+    exchange.begin_stream()
+    exchange.event("ERROR", {"kind": "Status", "code": 500, "reason": "InternalError", "message": "etcd: no leader"})
+    exchange.chunk(b"")
+
+
+def unknown_events(exchange):
+    exchange.begin_stream()
+    exchange.chunk(b'{"type":"RENAMED","object":[]}\n{"type":7}\nnull\n[]\n"x"\n')
+    exchange.chunk(b"")
+
+
+def endless_event(exchange):
+    """Of 32 MiB, without a newline."""
+    exchange.begin_stream()
+    exchange.chunk(b'{"type":"ADDED","object":{"metadata":{"name":"')
+    for _ in range(32):
+        exchange.chunk(b"x" * MIB)
+    exchange.chunk(b"")
+
+
+def deep(exchange):
+    exchange.reply(200, b'{"items":' + b"[" * 100_000)
+
+
+FAULTS = {
+    "401": refusal(401, "Unauthorized"),
+    "403": refusal(403, "Forbidden", "endpointslices is forbidden"),
+    "404": refusal(404, "NotFound", "the server could not find the requested resource"),
+    "410": refusal(410, "Expired", "too old resource version"),
+    "429": refusal(429, "TooManyRequests", Retry_After=1),
+    "500": refusal(500, "InternalError"),
+    "503 without words": lambda exchange: exchange.reply(503, b""),
+    **{f.__name__: f for f in (html, truncated, half_a_list, nothing, hang_up, nonsense, wrong_kind, cut_event)},
+    **{f.__name__: f for f in (error_event, unknown_events, endless_event, deep)},
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_every_answer_is_bad(impatient, api, agent, client, service, greeters, load, fault):
+    """For a few attempts of each resource, then all is well."""
+    began = time.monotonic()
+    with api.fault(FAULTS[fault]):
+        for resource in ("endpointslices", "services", "pods"):
+            agent.wait(lambda: len(api.asked(resource, began)) >= 3, 20, f"{resource} were asked for thrice")
+        assert agent.ready()
+        assert len(client.greet(service.target, "--rpcs", 60)["backends"]) == 3
+        assert agent.enrolment(client)["state"] == "enrolled"
+        attempts = len(api.asked("endpointslices", began))
+        assert attempts <= 3 + 4 * (time.monotonic() - began), "the agent is not patient"
+    follows(agent, client, service, greeters)
+
+
+@pytest.mark.parametrize("fault", ["401", "403", "500", "html", "truncated", "hang_up", "nonsense"])
+def test_bad_answers_to_an_agent_that_starts(lab, api, agent, client, service, greeters, kubeconfig, fault):
+    """It is not ready, and says why, until it has heard everything."""
+    words = {"401": "401", "403": "403", "500": "500", "html": "", "truncated": "", "hang_up": "", "nonsense": ""}
+    agent.stop()
+    with api.fault(FAULTS[fault], "endpointslices"):
+        agent.start(ready=False)
+        agent.wait(lambda: not_ready_for(agent, "endpointslices", words[fault]), 20, "/readyz names the resource and the answer")
+        time.sleep(1)
+        assert not agent.ready()
+    agent.wait(agent.ready, 40, "the agent is ready")
+    agent.wait_enrolled(client)
+    agent.wait_applied()
+    follows(agent, client, service, greeters)
+
+
+def not_ready_for(agent, *words):
+    try:
+        status, body = agent.admin("/readyz")
+    except OSError:
+        return False
+    return status == 503 and all(word in body for word in words)
+
+
+def test_retry_after_is_obeyed(impatient, api, agent, client, service, greeters, load):
+    began = time.monotonic()
+    with api.fault(refusal(429, "TooManyRequests", Retry_After=4), "services"):
+        agent.wait(lambda: len(api.asked("services", began)) >= 3, 20, "services were asked for thrice")
+    times = [request.at for request in api.asked("services", began)][:3]
+    assert all(later - earlier >= 3.9 for earlier, later in zip(times, times[1:]))
+    follows(agent, client, service, greeters)
+
+
+def test_a_server_without_watch_lists(api, agent, client, service, greeters, load):
+    """Then the list comes in pages."""
+    began = time.monotonic()
+    api.watch_lists = False
+    try:
+        make_it_list(api, agent, "endpointslices")
+        follows(agent, client, service, greeters)
+        listed = [r for r in api.asked("endpointslices", began) if not r.watches]
+        assert listed and listed[-1].query["limit"] == "500"
+    finally:
+        api.watch_lists = True
+
+
+def without_watch_lists(page):
+    """A server that has none, and answers a list by `page`."""
+
+    def answer(exchange):
+        if exchange.query.get("sendInitialEvents"):
+            return exchange.refuse(400, "BadRequest", "no such parameter")
+        return exchange.behave() if exchange.watches else page(exchange)
+
+    return answer
+
+
+def test_a_list_of_pages_of_one(api, agent, client, service, greeters, load):
+    """A server may give less than it is asked for; what is on the later pages counts as well."""
+
+    def one(exchange):
+        exchange.query["limit"] = "1"
+        exchange.list()
+
+    began = time.monotonic()
+    with api.fault(without_watch_lists(one), "endpointslices"):
+        make_it_list(api, agent, "endpointslices")
+        follows(agent, client, service, greeters)
+        assert any("continue" in r.query for r in api.asked("endpointslices", began))
+
+
+def test_a_list_of_50_mb(api, agent, client, service, greeters, load):
+    """Of Services that concern nobody. It is read to its end, and forgotten when they are gone."""
+
+    def large(exchange):
+        page = exchange.page()
+        note = {"note": "x" * 1000}
+        page["items"] += [
+            {"metadata": {"name": f"large-{i}", "namespace": "large", "annotations": note}, "spec": {"type": "ExternalName"}}
+            for i in range(50_000)
+        ]
+        body = json.dumps(page).encode()
+        assert len(body) > 50_000_000
+        exchange.reply(200, body)
+
+    began = time.monotonic()
+    with api.fault(without_watch_lists(large), "services"):
+        make_it_list(api, agent, "services")
+        agent.wait(lambda: [r for r in api.asked("services", began) if r.query.get("resourceVersion")], 60, "the list was read")
+        follows(agent, client, service, greeters)
+    make_it_list(api, agent, "services")
+    follows(agent, client, service, greeters)
+
+
+def test_watches_that_stall(api, agent, client, service, greeters, load):
+    """The server takes the requests, sends a list, and then not one byte. The agent asks again by itself."""
+    over = threading.Event()
+
+    def stall(exchange):
+        if not exchange.watches:
+            return exchange.behave()
+        exchange.begin_stream()
+        exchange.initial_events()
+        over.wait(60)
+        return hang_up(exchange)
+
+    with api.fault(stall, "endpointslices"):
+        begun = time.monotonic()
+        agent.wait(lambda: api.asked("endpointslices", begun), 20, "the watch is begun")
+        first = len(api.asked("endpointslices", begun))
+        service.set_ready(greeters[0], False)  # nobody tells
+        agent.wait(lambda: len(api.asked("endpointslices", begun)) > first, 3 * WATCH_SILENCE, "the watch is given up")
+        assert time.monotonic() - begun > WATCH_SILENCE / 2
+        assert agent.ready()
+        agent.wait_applied(timeout=40)
+        service.set_ready(greeters[0], True)
+        over.set()
+    agent.wait_applied(timeout=40)
+    follows(agent, client, service, greeters)
+
+
+def test_events_that_come_twice_or_late(api, agent, client, service, greeters, load):
+    """A server's repetitions change nothing; an older version that comes after a newer one is what the server says now."""
+    (newest, _) = service.slices()
+    for _ in range(3):
+        api.emit("MODIFIED", newest)
+        api.emit("ADDED", newest)
+    gone = {**newest, "metadata": {**newest["metadata"], "name": "never-there"}}
+    api.emit("DELETED", gone)
+    api.emit("DELETED", gone)
+    api.emit("MODIFIED", newest, revision=1)
+    follows(agent, client, service, greeters)
+
+
+BAD_OBJECTS = {
+    "an address that is none": lambda s: s["endpoints"][0].update(addresses=["10.244.0.999"]),
+    "endpoints that are no list": lambda s: s.update(endpoints="none"),
+    "a port that is a word": lambda s: s["ports"][0].update(port="http"),
+    "a port out of range": lambda s: s["ports"][0].update(port=70000),
+    "conditions that are numbers": lambda s: s["endpoints"][0].update(conditions={"ready": 7}),
+    "labels that are a list": lambda s: s["metadata"].update(labels=["x"]),
+    "ports that are null": lambda s: s.update(ports=[None]),
+}
+
+
+@pytest.mark.parametrize("damage", BAD_OBJECTS)
+def test_a_malformed_object(api, agent, client, service, greeters, load, damage):
+    """It alone is refused, with a finding, and its last good version stays; its neighbours count."""
+    published = json.loads(json.dumps(service.slices()))
+    BAD_OBJECTS[damage](published[0])
+    api.publish(service.slices_key, *published)
+    agent.wait(lambda: finding_on(agent, published[0]["metadata"]["name"]), 5, "there is a finding")
+    assert len(client.greet(service.target, "--rpcs", 60)["backends"]) == 3
+    service.publish()
+    agent.wait(lambda: not finding_on(agent, published[0]["metadata"]["name"]), 5, "the finding is gone")
+    follows(agent, client, service, greeters)
+
+
+def finding_on(agent, name):
+    findings = json.loads(agent.admin("/config_dump")[1])["findings"]
+    return [finding for finding in findings if name in finding["object"]]
+
+
+def test_missing_crds_are_asked_for_again(impatient, api, agent, client, service, greeters, load):
+    """404: there are no such objects, and that is no fault; they count from when they can be had."""
+    began = time.monotonic()
+    with api.fault(FAULTS["404"], "virtualservices", "destinationrules"):
+        agent.wait(lambda: len(api.asked("virtualservices", began)) >= 6, 60, "all versions were asked for twice")
+        assert agent.ready()
+    rule = {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "VirtualService",
+        "metadata": {"name": "rule", "namespace": "default"},
+        "spec": {"hosts": ["ruled"], "http": [{"directResponse": {"status": 418}}]},
+    }
+    with service.lab.service("ruled", pods=greeters) as ruled:
+        api.publish("rule", rule)
+        agent.wait(lambda: client.greet(ruled.target, "--rpcs", 1)["errors"], 30, "the rule is obeyed")
+        api.withdraw("rule")
+        agent.wait(lambda: not client.greet(ruled.target, "--rpcs", 1)["errors"], 5, "the rule is gone")
+
+
+def test_a_server_without_tls(lab, api, agent, client, service, greeters):
+    """As `kubectl proxy` is one. Without TLS there is no HTTP/2 either, and each watch has a connection of its own."""
+    agent.stop()
+    with FakeApi(lab.netns) as plain:
+        for key, objects in api.published().items():
+            plain.publish(key, *objects)
+        other = lab.agent(kubeconfig=write_kubeconfig(lab.folder / "plain.kubeconfig", {"server": plain.url}, {}))
+        other.start(timeout=30)
+        other.wait_applied()
+        other.wait_enrolled(client)
+        assert len(client.greet(service.target, "--rpcs", 60)["backends"]) == 3
+        other.stop()
+    agent.start(timeout=30)
+    agent.wait_enrolled(client)
+    agent.wait_applied()
+
+
+def test_what_the_agent_says_of_itself(api, agent):
+    """The token of the kubeconfig with every request, and who asks."""
+    requests = api.asked("endpointslices")
+    assert all(r.headers.get("authorization") == "Bearer secret" for r in requests)
+    assert all(r.headers.get("user-agent", "").startswith("weir-agent") for r in requests)
+
+
+def test_metrics_tell_of_the_source(api, agent):
+    assert agent.metric("weir_kubernetes_requests_total", code="200") > 0
+    assert 0 <= agent.metric("weir_kubernetes_last_contact_seconds")
+    assert "synced" in agent.weirctl("status")
