@@ -44,15 +44,15 @@ class Image:
 
     def unpack(self) -> None:
         for descriptor in self.manifest["layers"]:
-            with tarfile.open(self.blob(descriptor)) as layer:
-                members = layer.getmembers()
-                self.layers.append([f"/{member.name}" for member in members])
-                removed = [member for member in members if Path(member.name).name.startswith(".wh.")]
-                for member in removed:
-                    name = Path(member.name)
-                    gone = self.rootfs / name.parent / name.name.removeprefix(".wh.")
-                    subprocess.run(["rm", "-rf", str(gone)], check=True)
-                layer.extractall(self.rootfs, [member for member in members if member not in removed], numeric_owner=True)
+            blob = str(self.blob(descriptor))
+            names = subprocess.run(["tar", "--list", "--file", blob], capture_output=True, text=True, check=True).stdout.splitlines()
+            self.layers.append([f"/{name.rstrip('/')}" for name in names])
+            # A whiteout says that a file of a layer below is not there any more.
+            for whiteout in (Path(name) for name in names if Path(name).name.startswith(".wh.")):
+                gone = self.rootfs / whiteout.parent / whiteout.name.removeprefix(".wh.")
+                subprocess.run(["rm", "-rf", str(gone)], check=True)
+            extract = ["tar", "--extract", "--numeric-owner", "--exclude=.wh.*", "--directory", str(self.rootfs)]
+            subprocess.run([*extract, "--file", blob], check=True)
 
     def run(self, *command, check=True) -> subprocess.CompletedProcess:
         """A command inside, with nothing of this machine's file systems."""

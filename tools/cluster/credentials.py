@@ -3,10 +3,9 @@
 import json
 from pathlib import Path
 
-import oci
+from lab.certificates import Authority
 
-KEY = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "30"]
-# name -> subject: the user is its CN, the groups are its O.
+# name -> subject
 CLIENTS = {
     "admin": "/O=system:masters/CN=admin",
     "kube-controller-manager": "/CN=system:kube-controller-manager",
@@ -21,31 +20,24 @@ CLIENTS = {
 def make(folder: Path, server: str, node: str, addresses: list[str]) -> None:
     """NAME.crt, NAME.key and NAME.kubeconfig of all clients; apiserver.*, kubelet-server.*, ca.* and service-accounts.*."""
     folder.mkdir(mode=0o700)
-    ca = ["-keyout", folder / "ca.key", "-out", folder / "ca.crt"]
-    oci.output("openssl", "req", "-x509", *KEY, "-subj", "/CN=weir-cluster", *ca)
-    oci.output("openssl", "genrsa", "-out", folder / "service-accounts.key", "2048")
-    oci.output("openssl", "rsa", "-in", folder / "service-accounts.key", "-pubout", "-out", folder / "service-accounts.pub")
+    authority = Authority(folder)
+    authority.openssl("genrsa", "-out", "service-accounts.key", "2048")
+    authority.openssl("rsa", "-in", "service-accounts.key", "-pubout", "-out", "service-accounts.pub")
     names = [*(f"IP:{address}" for address in addresses), f"DNS:{node}", "DNS:localhost", "DNS:kubernetes.default.svc"]
     for name in ("apiserver", "kubelet-server"):
-        _certificate(folder, name, f"/CN={node}", "-addext", f"subjectAltName={','.join(names)}")
+        authority.sign(name, f"/CN={node}", ",".join(names))
     for name, subject in CLIENTS.items():
-        _certificate(folder, name, subject.format(node=node))
-        (folder / f"{name}.kubeconfig").write_text(json.dumps(_kubeconfig(folder, name, server)))
+        certificate, key = authority.sign(name, subject.format(node=node))
+        config = _kubeconfig(server, authority.certificate, name, certificate, key)
+        (folder / f"{name}.kubeconfig").write_text(json.dumps(config))
 
 
-def _certificate(folder: Path, name: str, subject: str, *more: str) -> None:
-    signed = ["-CA", folder / "ca.crt", "-CAkey", folder / "ca.key", "-addext", "basicConstraints=critical,CA:FALSE"]
-    files = ["-keyout", folder / f"{name}.key", "-out", folder / f"{name}.crt"]
-    oci.output("openssl", "req", "-x509", *KEY, *signed, "-subj", subject, *more, *files)
-
-
-def _kubeconfig(folder: Path, name: str, server: str) -> dict:
-    user = {"client-certificate": str(folder / f"{name}.crt"), "client-key": str(folder / f"{name}.key")}
+def _kubeconfig(server: str, authority: Path, name: str, certificate: Path, key: Path) -> dict:
     return {
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [{"name": "node", "cluster": {"server": server, "certificate-authority": str(folder / "ca.crt")}}],
-        "users": [{"name": name, "user": user}],
+        "clusters": [{"name": "node", "cluster": {"server": server, "certificate-authority": str(authority)}}],
+        "users": [{"name": name, "user": {"client-certificate": str(certificate), "client-key": str(key)}}],
         "contexts": [{"name": "node", "context": {"cluster": "node", "user": name}}],
         "current-context": "node",
     }
