@@ -59,7 +59,7 @@ test: ## Build everything and run every test
 	@$(MAKE) --no-print-directory --keep-going suites; status=$$?; tools/suite --report; exit $$status
 
 # In one order, one after the other: the load tests need the machine for themselves.
-suites: check-layers check-golden unit asan tsan bpf-test kernel-test tools-test image-test chart-test integration kubernetes-test \
+suites: check-layers check-golden unit asan tsan bpf-test kernel-test tools-test image-test chart-test integration \
         integration-redirect-off integration-asan scenarios parity conformance fuzz
 .NOTPARALLEL:
 
