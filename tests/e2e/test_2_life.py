@@ -26,6 +26,7 @@ def load(cluster, target, *arguments):
         process.wait()
 
 
+LONG = '--request={"seconds": 12}'
 # The image has no pkill: bash looks for the client itself.
 STOP = """for folder in /proc/[0-9]*; do
   mapfile -d '' -t argv <"$folder/cmdline" 2>/dev/null || continue
@@ -35,14 +36,16 @@ done"""
 
 def test_an_update_fails_no_rpc(cluster, target, weir):
     before = cluster.agents()[0]["metadata"]["name"]
+    # It begins at the old agent, which waits for it.
+    long = cluster.start_greet(APP, "client", target, "--rpcs=1", "--method=Sleep", LONG, "--deadline=60")
     with load(cluster, target) as result:
         with timed("helm upgrade, rolled out"):
             cluster.install(TAGS[1])
         with timed("the old agent has drained"):
             agent = cluster.wait_one_agent(60, before)
-        time.sleep(2)
+        ended = json.loads(long.communicate(timeout=30)[0].splitlines()[-1])
         seen = result()
-    assert agent["metadata"]["name"] != before
+    assert (ended["ok"], ended["errors"]) == (1, [])
     assert agent["spec"]["containers"][0]["image"].endswith(f":{TAGS[1]}")
     assert seen["errors"] == []
     assert seen["ok"] > 200
@@ -60,7 +63,6 @@ def test_rpcs_go_on_when_the_agents_pod_is_deleted(cluster, target, weir):
             cluster.kubectl(*ready, "--timeout=60s", timeout=70)
         time.sleep(2)
         seen = result()
-    assert agent["metadata"]["name"] != before
     assert seen["errors"] == []
     # New connections are balanced again.
     assert len(cluster.greet(APP, "client", target, "--rpcs", 60)["backends"]) == 3
