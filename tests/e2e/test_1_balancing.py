@@ -82,12 +82,15 @@ def test_a_pod_with_a_sidecar_is_refused_and_says_why(cluster, weir):
     cluster.kubectl("delete", "pod", "sidecar", f"--namespace={APP}")
 
 
-def test_pods_that_connect_at_once_are_not_missed(cluster, target, weir):
+def test_pods_that_connect_at_once_are_not_missed(cluster, target, plain):
     """Bash's first act is to connect; what the kernel says of the connection's other end is the listener, on loopback."""
     address, port = target.split(":")
     script = f"exec 3<>/dev/tcp/{address}/{port} && grep -q ' 0100007F:[0-9A-F]* 01 ' /proc/self/net/tcp"
+    bash = ["/bin/bash", "-c", script]
+    undiverted = cluster.node.run("kubectl", "exec", f"--namespace={plain}", "client", "--", *bash, check=False)
+    assert undiverted.returncode == 1
     with timed(f"{EARLY} pods that connect at once"):
-        cluster.apply(objects.job("early", APP, EARLY, ["/bin/bash", "-c", script]))
+        cluster.apply(objects.job("early", APP, EARLY, bash))
         wait = ["wait", f"--namespace={APP}", "job/early", "--for=condition=Complete", "--timeout=180s"]
         cluster.kubectl(*wait, timeout=190)
     status = cluster.get("job", "early", f"--namespace={APP}")["status"]
