@@ -25,7 +25,7 @@ export CCACHE_NOHASHDIR := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build bench bench-tools demo demo-down test suites unit asan tsan bpf-test kernel-test tools-test image image-test chart-test \
-        integration kubernetes-test integration-redirect-off integration-asan scenarios parity conformance fuzz format check check-layers \
+        integration kubernetes-test e2e integration-redirect-off integration-asan scenarios parity conformance fuzz format check check-layers \
         check-golden clean
 
 help: ## List the targets
@@ -109,6 +109,14 @@ kubernetes-test: build ## The agent against a real API server, and a broken one
 	@tools/setup --go
 	@tools/suite cluster-tools --limit 5400 -- tools/go_tool kubernetes istio-crds
 	@tools/suite kubernetes -- $(PYTEST) tests/kubernetes --junitxml build/reports/kubernetes.xml $(PYTEST_ARGS)
+
+# One node for all of them: it says how long each part took.
+e2e: build ## weir by its chart on a node of real Kubernetes components (WEIR_E2E_PODS: how many connect at once, 100)
+	@tools/setup --go
+	@tools/suite cluster-tools --limit 5400 -- tools/go_tool kubernetes helm
+	@tools/suite image-build -- tools/image
+	@tools/suite image-build -- tools/cluster/apps
+	@tools/suite e2e -- $(PYTEST) -sv --timeout 300 tests/e2e --junitxml build/reports/e2e.xml $(PYTEST_ARGS)
 
 # Without redirect the bytes between application and agent take another way through the kernel, whose partial sends,
 # backpressure and closing differ. So: what moves bytes, waits or ends. Configuration, endpoints, enrolment and the

@@ -6,6 +6,7 @@ Messages are JSON. Methods of weir.lab.Greeter:
   Stream   server streaming: {"count", "size", "interval"}
   Echo     bidirectional: every message comes back as it is
   Upload   client streaming: {"uuid", "messages", "bytes", "crc32"}
+grpc.health.v1.Health: Check says SERVING, as a kubelet's probe asks.
 Request metadata: x-lab-delay: SECONDS waits before the answer; x-lab-fail: CODE fails with that status.
 """
 
@@ -21,6 +22,8 @@ from concurrent import futures
 import grpc
 
 TEXT = "service-mesh-lab"
+# HealthCheckResponse{status: SERVING}
+SERVING = b"\x08\x01"
 STATUS = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -77,7 +80,9 @@ def serve(address: str, identity: str, threads: int) -> grpc.Server:
         "Upload": grpc.stream_unary_rpc_method_handler(greeter.upload),
     }
     server = grpc.server(futures.ThreadPoolExecutor(threads), options=[("grpc.so_reuseport", 0)])
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("weir.lab.Greeter", handlers),))
+    health = {"Check": grpc.unary_unary_rpc_method_handler(lambda request, context: SERVING)}
+    services = {"weir.lab.Greeter": handlers, "grpc.health.v1.Health": health}
+    server.add_generic_rpc_handlers(tuple(grpc.method_handlers_generic_handler(*service) for service in services.items()))
     if server.add_insecure_port(address) == 0:
         raise SystemExit(f"{address} could not be bound")
     server.start()
