@@ -41,7 +41,7 @@ def test_services_and_pods_come_and_go(lab, agent, service, greeters, load):
 
 def test_labels_enrol_and_release(lab, agent, client, service, load):
     with lab.pod("undecided") as pod:
-        assert not agent.enrolment(pod)
+        agent.wait_state("disabled", pod)
         lab.namespace("default", dataplane="enabled")
         agent.wait_enrolled(pod)
         lab.namespace("default")
