@@ -199,8 +199,7 @@ void add_api_metrics(telemetry::Metrics& metrics, const control::Node& node) {
   });
   metrics.add_family(
       "weir_kubernetes_requests_total",
-      "Requests to the API server that have ended, by HTTP status; error: without an answer.", MetricKind::counter,
-      [&node] {
+      "Requests to the API server by the HTTP status of the answer; error: without one.", MetricKind::counter, [&node] {
         std::vector<telemetry::Sample> samples;
         for (const ResourceStatus& resource : node.api()->status())
           for (const auto& [code, count] : resource.requests)

@@ -8,8 +8,8 @@ import yaml
 from render import CHART, FULL, REPOSITORY, one, render
 
 USERSPACE = REPOSITORY / "userspace"
-# Read by the API source, not flags: who this agent is to the cluster.
-OF_THE_CLUSTER = {"WEIR_NAMESPACE", "WEIR_POD_NAME", "WEIR_DAEMONSET"}
+# For the lease of those who write Events, which is to come.
+OF_THE_CLUSTER = {"WEIR_POD_NAME"}
 
 
 def sources(folder) -> str:

@@ -385,5 +385,6 @@ def test_what_the_agent_says_of_itself(api, agent):
 
 def test_metrics_tell_of_the_source(api, agent):
     assert agent.metric("weir_kubernetes_requests_total", code="200") > 0
-    assert 0 <= agent.metric("weir_kubernetes_last_contact_seconds")
-    assert "synced" in agent.weirctl("status")
+    assert 0 <= agent.metric("weir_kubernetes_last_contact_seconds", resource="services") < 60
+    assert agent.metric("weir_kubernetes_followed", resource="services") == 1
+    assert "watching" in agent.weirctl("status")

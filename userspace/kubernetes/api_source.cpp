@@ -75,6 +75,7 @@ void ApiSource::begin_due(base::Instant now) {
     if (!due || *due > now) continue;
     transfers_.start(*followed.reflector, now);
     followed.running = true;
+    followed.counted = false;
   }
 }
 
@@ -85,11 +86,12 @@ void ApiSource::note_ends(base::Instant now) {
     ResourceStatus& status = followed.status;
     const bool ended = followed.running && reflector.due();
     const bool heard = reflector.events() != std::exchange(followed.seen_events, reflector.events());
-    if (ended) {
-      followed.running = false;
-      const int code = reflector.last_status();
+    const int code = reflector.last_status();
+    if (followed.running && !followed.counted && (code != 0 || ended)) {
+      followed.counted = true;
       ++status.requests[code == 0 ? "error" : std::to_string(code)];
     }
+    if (ended) followed.running = false;
     if (ended && reflector.problem() != status.problem && !reflector.problem().empty())
       base::log::warn("{} of {}: {}", status.name, server_, reflector.problem());
     if (heard || ended) {

@@ -36,7 +36,7 @@ struct ResourceStatus {
   std::string problem;           // why it is not followed now; empty: it is
   base::Instant last_contact{};  // when the server last answered as it should
   uint64_t events = 0;
-  std::map<std::string, uint64_t> requests;  // that have ended, by status code; "error": without any
+  std::map<std::string, uint64_t> requests;  // that were answered, by status code; "error": those that were not
 };
 
 class ApiSource {
@@ -59,7 +59,7 @@ class ApiSource {
   struct Followed {
     std::unique_ptr<Reflector> reflector;
     ResourceStatus status;
-    bool running = false;
+    bool running = false, counted = false;  // a request runs; its answer has been counted
     uint64_t seen_events = 0;
   };
   void run();
