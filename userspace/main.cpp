@@ -80,7 +80,11 @@ int run_node(Flags flags) {
   raise_descriptor_limit();
   set_up_allocator(flags.node.workers);
   auto api = api_access(flags);
-  if (!api) return fail(api.error());
+  if (!api) {
+    std::cerr << "weir-agent: " << api.error().message << "\n";
+    base::stop_logging();
+    return kExitUsage;
+  }
   flags.node.api = std::move(*api);
   flags.node.user_agent = "weir-agent/" WEIR_VERSION;
   flags.node.reflector.watch_silence = std::chrono::milliseconds(flags.watch_silence_ms);

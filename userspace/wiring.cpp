@@ -165,6 +165,7 @@ admin::Readiness readiness(const control::Node& node) {
   if (status->superseded) return {false, "another agent has taken over"};
   if (status->draining) return {false, "draining"};
   if (status->begun) return {true};
+  if (!node.api()) return {false, "starting"};
   return {false, "the configuration is not complete (" + node.api()->server() + "): " + problems_of(*node.api(), true)};
 }
 

@@ -4,6 +4,7 @@ import json
 import re
 import stat
 import subprocess
+import time
 
 import pytest
 from lab.agent import binary, pod_listener
@@ -147,12 +148,15 @@ def test_wrong_usage_is_64(arguments):
     assert done.stderr
 
 
-def test_a_second_agent_of_one_run_dir_is_refused(agent):
+def test_a_second_agent_that_cannot_start_takes_nothing_over(agent):
+    """Its metrics port is the other one's."""
     done = subprocess.run(
         ["nsenter", f"--net={agent.lab.netns}", *agent.argv], capture_output=True, text=True, timeout=20, stdin=subprocess.DEVNULL
     )
     assert done.returncode != 0
+    time.sleep(0.2)
     assert agent.running and agent.admin("/readyz")[0] == 200
+    assert len(agent.bpf("pods")) == 1
 
 
 def test_environment_instead_of_flags(agent):

@@ -151,10 +151,11 @@ Server::~Server() = default;
 
 base::Result<std::unique_ptr<Server>> Server::start(ServerOptions options, Sources sources) {
   auto state = std::make_unique<State>(std::move(sources));
-  if (auto listening = state->listen_unix(options.run_dir); !listening) return listening.error();
+  // In this order: an agent that can't have the port must not take the socket from the one that runs.
   if (!options.metrics_address.empty()) {
     if (auto listening = state->listen_tcp(options.metrics_address); !listening) return listening.error();
   }
+  if (auto listening = state->listen_unix(options.run_dir); !listening) return listening.error();
   return std::unique_ptr<Server>(new Server(std::move(state)));
 }
 

@@ -160,7 +160,6 @@ base::Result<void> Node::prepare(std::span<const std::unique_ptr<telemetry::Reco
   enrolment_ = std::make_unique<interception::Enrolment>(enrolment_options, maps(),
                                                          static_cast<interception::EnrolmentEvents&>(*this));
   if (auto watching = enrolment_->start(); !watching) return watching.error();
-  if (synced()) begin(base::MonotonicClock::now());
   publish();
   return {};
 }
@@ -180,6 +179,8 @@ void Node::begin(base::Instant now) {
 }
 
 void Node::run() {
+  if (synced()) begin(base::MonotonicClock::now());
+  publish();
   base::Instant next_tick = base::MonotonicClock::now() + kTick;
   while (true) {
     pollfd fds[] = {{signals_.get(), POLLIN, 0},

@@ -62,7 +62,7 @@ struct NodeStatus {
 
 class Node final : private interception::EnrolmentEvents {
  public:
-  // Loads configuration, attaches the BPF programs, starts the workers (one a recorder). Errors
+  // Reads the manifests, attaches the BPF programs, starts the workers (one a recorder); diverts nothing yet. Errors
   // name the remedy. Signals SIGTERM and SIGINT must be blocked in every thread: run() takes them.
   static base::Result<std::unique_ptr<Node>> start(NodeOptions options,
                                                    std::span<const std::unique_ptr<telemetry::Recorder>> recorders);
@@ -71,7 +71,8 @@ class Node final : private interception::EnrolmentEvents {
   // Null without one.
   const kubernetes::ApiSource* api() const { return api_.get(); }
 
-  // The control thread's loop: returns after SIGTERM or SIGINT, when everything has drained. An agent that was
+  // The control thread's loop. It begins with the pods as soon as the configuration is complete, and takes over from an
+  // agent that runs. Returns after SIGTERM or SIGINT, when everything has drained. An agent that was
   // superseded drains at once, and also returns if the one that took over is gone: to be started again.
   void run();
   // After run(): the DaemonSet that ran this agent is gone, and no other agent has taken over. What is pinned is to go
