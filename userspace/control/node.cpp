@@ -24,8 +24,6 @@ constexpr auto kTick = std::chrono::seconds(1);
 constexpr int kBuildPart = 10;        // complete builds have a tenth of the thread's time at most
 constexpr uint64_t kWaitingPart = 2;  // half of the container's memory may wait for pods
 constexpr auto kDrainPoll = std::chrono::milliseconds(20);
-// An answer to abandoned RPCs is given this long to reach the applications.
-constexpr auto kAbandonGrace = std::chrono::seconds(1);
 // Pods' rows of other agents are theirs until this agent has had time to take the pods over.
 constexpr auto kForeignRowsGrace = std::chrono::seconds(10);
 constexpr auto kSnapshotPatience = std::chrono::seconds(1);
@@ -285,76 +283,6 @@ void Node::apply(std::shared_ptr<const config::Snapshot> next, const config::Sna
   status_stale_ = true;
   base::log::debug("configuration revision {}: {} services, {} pods", snapshot_->revision, snapshot_->services.size(),
                    snapshot_->pods.size());
-}
-
-void Node::on_signal(uint32_t signal, base::Instant now) {
-  if (!draining_) {
-    info("signal {}: draining", signal);
-    begin_drain(now);
-  } else if (may_end_) {
-    warn("signal {} again: ending what still runs", signal);
-    drain_deadline_ = now;
-  } else {
-    info("signal {}: ending when what still runs has ended", signal);
-  }
-  may_end_ = true;
-}
-
-void Node::on_handover(base::Instant now) {
-  const Handover::Event event = handover_->on_readable();
-  if (event == Handover::Event::superseded) {
-    info("another agent has taken over: draining");
-    superseded_ = true;
-    if (!draining_) begin_drain(now);
-    handover_->let_go();
-  } else if (event == Handover::Event::successor_gone && superseded_ && !may_end_) {
-    warn("the agent that had taken over is gone: ending, to be started again");
-    may_end_ = true;
-  }
-  status_stale_ = true;
-}
-
-bool Node::uninstalled() const {
-  if (superseded_ || !daemon_set_seen_) return false;
-  const auto object = store_.find(options_.daemon_set);
-  return !object || kubernetes::metadata_of(*object).deleting;
-}
-
-void Node::drain() {
-  const uint64_t one = 1;
-  [[maybe_unused]] const ssize_t n = write(wakeup_.get(), &one, sizeof one);
-}
-
-void Node::begin_drain(base::Instant now) {
-  draining_ = true;
-  drain_deadline_ = now + options_.drain_timeout;
-  // First no connect() is diverted any more, then the listeners go: a connection whose SYN was
-  // under way in between is in the accept queue, and is taken from it.
-  enrolment_->withdraw();
-  for (auto& worker : workers_) worker->drain();
-  status_stale_ = true;
-}
-
-bool Node::drained(base::Instant now) {
-  if (drained_) return true;
-  const bool all = std::all_of(workers_.begin(), workers_.end(), [](const auto& w) { return w->drained(); });
-  if (all) {
-    info("drained");
-    drained_ = true;
-    return true;
-  }
-  if (now < drain_deadline_) return false;
-  if (!abandoned_) {
-    abandoned_ = true;
-    uint64_t running = 0;
-    for (const auto& worker : workers_) running += worker->stats().active_rpcs.value();
-    warn("drain limit reached: {} RPCs end with UNAVAILABLE", running);
-    for (auto& worker : workers_) worker->abort_all();
-    drain_deadline_ = now + kAbandonGrace;
-    return false;
-  }
-  drained_ = true;
-  return true;
 }
 
 void Node::sweep_foreign_pods() {
