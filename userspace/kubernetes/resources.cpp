@@ -1,5 +1,7 @@
 #include "kubernetes/resources.h"
 
+#include <utility>
+
 namespace weir::kubernetes {
 namespace {
 
@@ -7,7 +9,9 @@ Resource istio(const std::string& plural, const std::string& kind, Kind object_k
   Resource resource{plural, kind, object_kind, {}};
   for (const char* version : {"v1", "v1beta1", "v1alpha3"}) {
     const std::string api_version = "networking.istio.io/" + std::string(version);
-    resource.versions.push_back({api_version, "/apis/" + api_version + "/" + plural});
+    std::string path = "/apis/";
+    path.append(api_version).append("/").append(plural);
+    resource.versions.push_back({api_version, std::move(path)});
   }
   resource.may_be_missing = true;
   return resource;

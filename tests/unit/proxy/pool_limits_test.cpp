@@ -24,9 +24,8 @@ struct PoolLimitsTest : Lab {
     return most;
   }
   static size_t with_status(const std::vector<StreamLog*>& calls, int status) {
-    return static_cast<size_t>(std::count_if(calls.begin(), calls.end(), [&](StreamLog* call) {
-      return complete(*call) && grpc_status(*call) == status;
-    }));
+    return static_cast<size_t>(std::count_if(
+        calls.begin(), calls.end(), [&](StreamLog* call) { return complete(*call) && grpc_status(*call) == status; }));
   }
   bool arrive(const Backend& server, size_t count) {
     return until([&] { return server.request_count() == count; });
@@ -61,9 +60,8 @@ TEST_F(PoolLimitsTest, EveryEndpointMayHaveOneConnection) {
   std::vector<Backend*> servers{&backend(hold), &backend(hold), &backend(hold)};
   start();
   send(client(), 30);
-  ASSERT_TRUE(until([&] {
-    return std::all_of(servers.begin(), servers.end(), [](Backend* b) { return b->request_count() == 1; });
-  }));
+  ASSERT_TRUE(until(
+      [&] { return std::all_of(servers.begin(), servers.end(), [](Backend* b) { return b->request_count() == 1; }); }));
   settle();
   for (Backend* server : servers) {
     EXPECT_EQ(server->connections.size(), 1u);
