@@ -27,6 +27,7 @@ RUN apt-get update \
 COPY --from=install / /
 LABEL org.opencontainers.image.title="weir" \
       org.opencontainers.image.description="Per-node gRPC data plane for Kubernetes: balances every RPC, without sidecars" \
+      org.opencontainers.image.source="https://github.com/weir/weir" \
       org.opencontainers.image.version="0.1.0" \
       org.opencontainers.image.licenses="Apache-2.0 AND (GPL-2.0-only OR Apache-2.0)" \
       org.opencontainers.image.base.name="docker.io/library/debian:12-slim"

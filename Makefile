@@ -24,9 +24,9 @@ export CCACHE_BASEDIR := $(CURDIR)
 export CCACHE_NOHASHDIR := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build bench bench-tools demo demo-down test suites unit asan tsan bpf-test kernel-test tools-test image image-test chart-test \
-        integration kubernetes-test e2e integration-redirect-off integration-asan scenarios parity conformance fuzz format check check-layers \
-        check-golden clean
+.PHONY: help setup build bench bench-tools demo demo-down test suites release-build image-build go-tools cluster-tools unit asan tsan bpf-test \
+        kernel-test emulated-and-go tools-test image image-test chart-test integration kubernetes-test e2e integration-redirect-off integration-asan scenarios matrix \
+        parity conformance fuzz format check check-layers check-golden clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | sort | awk -F'\t' '{ printf "  %-24s %s\n", $$1, $$2 }'
@@ -42,7 +42,7 @@ build/%/CMakeCache.txt: CMakePresets.json
 	@touch $@
 
 bench-tools: build/release/CMakeCache.txt
-	@cmake --build --preset release --parallel $(JOBS) --target rpc_load rpc_backend route_bench
+	@cmake --build --preset release --parallel $(JOBS) --target rpc_load rpc_backend tcp_load tcp_backend route_bench
 
 bench: build bench-tools ## CPU per RPC beside HAProxy's, nginx's and Envoy's (QUICK=1: under three minutes)
 	@tests/bench/bench $(if $(QUICK),--quick)
@@ -59,12 +59,27 @@ test: ## Build everything and run every test
 	@$(MAKE) --no-print-directory --keep-going suites; status=$$?; tools/suite --report; exit $$status
 
 # In one order, one after the other: the load tests need the machine for themselves.
-suites: check-layers check-golden unit asan tsan bpf-test kernel-test tools-test image-test chart-test integration \
-        integration-redirect-off integration-asan scenarios parity conformance fuzz
+suites: check-layers check-golden unit asan tsan bpf-test emulated-and-go tools-test image-test chart-test integration \
+        integration-redirect-off integration-asan scenarios parity conformance fuzz kubernetes-test e2e
 .NOTPARALLEL:
 
-unit: build/release/CMakeCache.txt ## Unit tests, release build
+# What several suites need is done once in a run of make.
+release-build: build/release/CMakeCache.txt
 	@tools/suite build-release -- cmake --build --preset release --parallel $(JOBS)
+
+image-build: build
+	@tools/suite image-build -- tools/image
+
+go-tools:
+	@tools/setup --go
+	@tools/suite go-tools -- tools/go_tool helm h2spec grpc-interop
+
+# The first time Kubernetes is built: seven minutes on two cores.
+cluster-tools:
+	@tools/setup --go
+	@tools/suite cluster-tools --limit 5400 -- tools/go_tool kubernetes istio-crds coredns lab-clients
+
+unit: release-build ## Unit tests, release build
 	@tools/suite unit --ctest build/release '^unit/'
 
 asan: build/asan/CMakeCache.txt ## Unit tests under AddressSanitizer and UndefinedBehaviorSanitizer
@@ -75,53 +90,47 @@ tsan: build/tsan/CMakeCache.txt ## Unit tests of what has threads under ThreadSa
 	@tools/suite build-tsan -- cmake --build --preset tsan --parallel $(JOBS) --target $(addprefix unit_,$(TSAN_UNITS))
 	@tools/suite tsan --ctest build/tsan '^unit/($(subst $(SPACE),|,$(TSAN_UNITS)))/'
 
-bpf-test: build/release/CMakeCache.txt ## BPF programs, by real connect() calls in a cgroup of their own
-	@tools/suite build-release -- cmake --build --preset release --parallel $(JOBS)
+bpf-test: release-build ## BPF programs, by real connect() calls in a cgroup of their own
 	@tools/suite bpf --limit 300 -- build/release/tests/bpf/bpf_test --gtest_brief=1 --gtest_output=xml:build/reports/bpf.xml
 
 # KERNEL_SUITE=bookworm-backports: 6.12 instead of 6.1.
-kernel-test: build/release/CMakeCache.txt ## The same tests on Debian's 6.1 kernel, emulated by qemu (KERNEL_SUITE)
-	@tools/suite build-release -- cmake --build --preset release --parallel $(JOBS) --target bpf_test
+kernel-test: release-build ## The same tests on Debian's 6.1 kernel, emulated by qemu (KERNEL_SUITE)
 	@tools/suite kernel --limit 600 -- tools/kernel_test build/release/tests/bpf/bpf_test $(addprefix --suite ,$(KERNEL_SUITE))
+
+# The emulator has one core: Kubernetes is built on the other meanwhile.
+emulated-and-go: release-build
+	@nice -n 19 $(MAKE) --no-print-directory cluster-tools & \
+	  $(MAKE) --no-print-directory kernel-test; status=$$?; wait $$! || status=$$?; exit $$status
 
 # IMAGE: its name, with a host part (localhost/weir); TAG: the version if empty.
 image: build ## The image as an OCI archive, build/image/weir-VERSION.tar, without a Docker daemon (IMAGE, TAG)
 	@tools/image $(addprefix --name ,$(IMAGE)) $(addprefix --tag ,$(TAG))
 
-image-test: build ## Tests of the image: what is in it, and an agent that runs in it
-	@tools/suite image-build -- tools/image
+image-test: image-build ## Tests of the image: what is in it, and an agent that runs in it
 	@tools/suite image -- $(PYTEST) tests/image --junitxml build/reports/image.xml $(PYTEST_ARGS)
 
 tools-test: ## Tests of the tools themselves (setup, check_layers, check_golden, manifests)
 	@tools/suite tools -- $(PYTEST) tests/tools --junitxml build/reports/tools.xml $(PYTEST_ARGS)
 
 # After a change of the chart that is meant: WEIR_RENEW_GOLDEN=1 make chart-test
-chart-test: build ## The Helm chart: lint, golden files, schema, RBAC, queries, and an agent with its privileges
-	@tools/setup --go
-	@tools/suite go-tools -- tools/go_tool helm
+chart-test: build go-tools ## The Helm chart: lint, golden files, schema, RBAC, queries, and an agent with its privileges
 	@tools/suite chart -- $(PYTEST) tests/chart --junitxml build/reports/chart.xml $(PYTEST_ARGS)
 
 integration: build bench-tools ## Tests in the lab, with real agents, servers and clients
 	@tools/suite integration -- $(PYTEST) tests/integration --junitxml build/reports/integration.xml $(PYTEST_ARGS)
 
-# The first time Kubernetes is built: ten minutes on two cores.
-kubernetes-test: build ## The agent against a real API server, and a broken one
-	@tools/setup --go
-	@tools/suite cluster-tools --limit 5400 -- tools/go_tool kubernetes istio-crds
+kubernetes-test: build cluster-tools ## The agent against a real API server, and a broken one
 	@tools/suite kubernetes -- $(PYTEST) tests/kubernetes --junitxml build/reports/kubernetes.xml $(PYTEST_ARGS)
 
 # One node for all of them: it says how long each part took.
-e2e: build ## weir by its chart on a node of real Kubernetes components (WEIR_E2E_PODS: how many connect at once, 100)
-	@tools/setup --go
-	@tools/suite cluster-tools --limit 5400 -- tools/go_tool kubernetes helm
-	@tools/suite image-build -- tools/image
+e2e: cluster-tools go-tools image-build ## weir by its chart on a node of real Kubernetes components (WEIR_E2E_PODS: how many connect at once, 100)
 	@tools/suite image-build -- tools/cluster/apps
 	@tools/suite e2e -- $(PYTEST) -sv --timeout 300 tests/e2e --junitxml build/reports/e2e.xml $(PYTEST_ARGS)
 
 # Without redirect the bytes between application and agent take another way through the kernel, whose partial sends,
 # backpressure and closing differ. So: what moves bytes, waits or ends. Configuration, endpoints, enrolment and the
 # demo never see the difference.
-REDIRECT_OFF = $(addprefix tests/integration/test_,bad_backend bad_client deadlines distribution drain fail_open redirect relay restart)
+REDIRECT_OFF = $(addprefix tests/integration/test_,bad_backend bad_client deadlines distribution drain fail_open kernel_memory redirect relay restart schedules)
 integration-redirect-off: build ## The same, as far as bytes are concerned, without redirect past TCP
 	@WEIR_REDIRECT=off tools/suite integration-redirect-off -- $(PYTEST) $(addsuffix .py,$(REDIRECT_OFF)) \
 	  --junitxml build/reports/integration-redirect-off.xml $(PYTEST_ARGS)
@@ -135,12 +144,17 @@ integration-asan: build/asan/CMakeCache.txt ## Some of them with an agent under 
 scenarios: build ## The mission's scenarios with real gRPC clients, a line each (SCENARIO='canary')
 	@tools/suite scenarios --limit 600 -- tests/scenarios/run --junitxml build/reports/scenarios.xml $(SCENARIO)
 
+# The first time clients are built and fetched: five minutes on two cores. ROW='redis TLS': only rows with one of these
+# words in their names.
+matrix: build ## Real clients and servers of many protocols, without weir and through it, a line each (ROW='redis postgres')
+	@tools/setup --matrix
+	@tools/suite matrix-clients -- tests/matrix/run --build
+	@tools/suite matrix -- tests/matrix/run --junitxml build/reports/matrix.xml $(ROW)
+
 parity: build ## The same faults and routes through weir and through Envoy
 	@tools/suite parity -- $(PYTEST) tests/parity --junitxml build/reports/parity.xml $(PYTEST_ARGS)
 
-conformance: build ## h2spec and grpc-go's interop suite through the diverted path
-	@tools/setup --go
-	@tools/suite go-tools -- tools/go_tool h2spec grpc-interop
+conformance: build go-tools ## h2spec and grpc-go's interop suite through the diverted path
 	@tools/suite conformance -- $(PYTEST) tests/conformance --junitxml build/reports/conformance.xml $(PYTEST_ARGS)
 
 fuzz: build/fuzz/CMakeCache.txt ## Each fuzz target for FUZZ_SECONDS (60)

@@ -11,8 +11,9 @@
 #include <linux/in.h>
 
 #include "address.h"
+#include "source_port.h"
 
-enum weir_verdict {
+enum weir_decision {
 	WEIR_REFUSE = 0, /* what a connect hook returns */
 	WEIR_PASS = 1,
 	WEIR_DIVERT = 2,
@@ -68,6 +69,25 @@ static __always_inline enum weir_stat weir_exempt(struct bpf_sock *sk, const str
 	if (pod->flags & WEIR_POD_OBSERVE)
 		return WEIR_STAT_OBSERVED;
 	return WEIR_STAT_DIVERTED;
+}
+
+/* Is it known that this is not HTTP/2? One connection in so many is looked at all the same. */
+static __always_inline bool weir_learned(const struct weir_service *service, const struct weir_address *to,
+					 __u64 netns_cookie)
+{
+	struct weir_verdict_key key = {};
+	struct weir_verdict *found;
+	__u64 connection;
+
+	if (!(service->flags & WEIR_SERVICE_LEARNS) || service->mode != WEIR_MODE_DETECT)
+		return false;
+	key.netns_cookie = netns_cookie;
+	key.service = *to;
+	found = bpf_map_lookup_elem(&verdicts, &key);
+	if (!found || (__s64)(found->expires_ns - bpf_ktime_get_ns()) <= 0)
+		return false;
+	connection = __sync_fetch_and_add(&found->connections, 1) + 1;
+	return !found->sample_every || connection % found->sample_every;
 }
 
 /*
@@ -183,9 +203,17 @@ static __always_inline int weir_decide(struct bpf_sock_addr *ctx, const struct w
 		weir_count(reason);
 		return WEIR_PASS;
 	}
+	if (weir_learned(service, to, netns_cookie)) {
+		weir_count(WEIR_STAT_BYPASS_LEARNED);
+		return WEIR_PASS;
+	}
 	reason = weir_agent_ready(ctx, pod, !weir_is_mapped(to));
 	if (reason != WEIR_STAT_DIVERTED)
 		return weir_without_agent(pod, reason);
+	if (weir_source_port_taken(ctx, sk, pod, !weir_is_mapped(to))) {
+		weir_count(WEIR_STAT_BYPASS_SOURCE_PORT);
+		return WEIR_PASS;
+	}
 	if (!weir_remember(sk, to, netns_cookie, pod, service->mode))
 		return weir_without_agent(pod, WEIR_STAT_BYPASS_ERROR);
 	weir_count(WEIR_STAT_DIVERTED);

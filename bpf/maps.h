@@ -13,6 +13,7 @@
 #define WEIR_MAX_SERVICES 65536 /* service ports; a large cluster has 10,000 services */
 #define WEIR_MAX_PODS 4096 /* enrolled pods of one node; kubelet's default limit is 110 */
 #define WEIR_MAX_PENDING 65536 /* connections between SYN and established, bounded by listen queues */
+#define WEIR_MAX_VERDICTS 65536 /* a pod and a service port each; beyond them nothing more is learned */
 #define WEIR_MAX_REDIRECTED 65536 /* connections; beyond them TCP it is */
 
 struct {
@@ -32,6 +33,14 @@ struct {
 } pods SEC(".maps");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, WEIR_MAX_VERDICTS);
+	__type(key, struct weir_verdict_key);
+	__type(value, struct weir_verdict);
+} verdicts SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, WEIR_MAX_HEARTBEATS);
@@ -48,7 +57,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, WEIR_STAT_MAX);
+	__uint(max_entries, WEIR_STATS);
 	__type(key, __u32);
 	__type(value, __u64);
 } stats SEC(".maps");

@@ -1,17 +1,35 @@
 #include "flags.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <thread>
 
+#include "interception/cpu_quota.h"
+
 namespace weir {
 namespace {
+
+// A pod's name goes into JSON and cannot be anything else.
+const CLI::Validator kDnsName(
+    [](std::string& text) {
+      const auto allowed = [](char c) {
+        return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '.';
+      };
+      return std::all_of(text.begin(), text.end(), allowed) ? std::string() : std::string("it is no DNS name");
+    },
+    "NAME");
 
 // "10m", "5s", "250ms" -> milliseconds.
 const CLI::AsNumberWithUnit kDurationInMs(std::map<std::string, int64_t>{
     {"ms", 1}, {"s", 1000}, {"m", 60'000}, {"h", 3'600'000}});
 
-uint32_t default_workers() { return std::max(1u, std::min(4u, std::thread::hardware_concurrency())); }
+// More workers than the container may use at once would wait for one another's time.
+uint32_t default_workers() {
+  const double cpus = interception::cpu_quota().value_or(std::thread::hardware_concurrency());
+  return static_cast<uint32_t>(
+      std::clamp(std::ceil(std::min<double>(cpus, std::thread::hardware_concurrency())), 1.0, 4.0));
+}
 
 }  // namespace
 
@@ -39,13 +57,23 @@ void add_node_flags(CLI::App& app, Flags& flags) {
   app.add_option("--daemonset", flags.node.daemon_set.name,
                  "DaemonSet that runs the agent: when it is gone at SIGTERM, hooks, links and maps go too")
       ->envname("WEIR_DAEMONSET");
+  app.add_option("--pod-name", flags.node.pod_name, "Name of the agent's pod, by which it signs Events")
+      ->envname("WEIR_POD_NAME")
+      ->check(kDnsName);
+  app.add_option("--events", flags.node.events,
+                 "Whether objects of the API server that are rejected, in conflict or not enforced get Events (by one "
+                 "agent of the cluster, which needs --namespace for its lease)")
+      ->envname("WEIR_EVENTS")
+      ->default_str("true");
   app.add_option("--zone", flags.node.cluster.zone,
                  "This node's zone (its label topology.kubernetes.io/zone), for the hints of EndpointSlices")
       ->envname("WEIR_ZONE");
   app.add_option("--cluster-domain", flags.node.cluster.cluster_domain, "DNS domain of the cluster")
       ->envname("WEIR_CLUSTER_DOMAIN")
       ->capture_default_str();
-  app.add_option("--workers", flags.node.workers, "Worker threads, one io_uring each")
+  app.add_option(
+         "--workers", flags.node.workers,
+         "Worker threads, one io_uring each; by default as many as the CPUs that the agent may use, four at most")
       ->envname("WEIR_WORKERS")
       ->check(CLI::Range(1, 64))
       ->capture_default_str();
@@ -77,6 +105,28 @@ void add_node_flags(CLI::App& app, Flags& flags) {
       ->envname("WEIR_REDIRECT")
       ->transform(CLI::CheckedTransformer(redirects).description("{auto,on,off}"))
       ->default_str("auto");
+  const std::map<std::string, bool> on_off{{"on", true}, {"off", false}};
+  app.add_option("--detect", flags.node.cluster.detect,
+                 "The protocol of ports that declare none is told by the first bytes of each connection; off: their "
+                 "connections are not diverted")
+      ->envname("WEIR_DETECT")
+      ->transform(CLI::CheckedTransformer(on_off).description("{on,off}"))
+      ->default_str("on");
+  app.add_option(
+         "--learn-after", flags.node.learning.after,
+         "So many connections of a pod to an undeclared port in a row that are not HTTP/2, and the next ones pass "
+         "by the agent for a while; 0: never")
+      ->envname("WEIR_LEARN_AFTER")
+      ->capture_default_str();
+  app.add_option("--verdict-lifetime", flags.verdict_lifetime_ms,
+                 "For how long, after the last such connection that went through the agent")
+      ->envname("WEIR_VERDICT_LIFETIME")
+      ->transform(kDurationInMs)
+      ->default_str("1m");
+  app.add_option("--verdict-sample", flags.node.learning.sample_every,
+                 "Meanwhile one connection in so many still goes through the agent; 0: none")
+      ->envname("WEIR_VERDICT_SAMPLE")
+      ->capture_default_str();
   app.add_option("--pod-max-connections", flags.node.pod_limits.max_connections,
                  "Connections that one pod may have open; the next is reset")
       ->envname("WEIR_POD_MAX_CONNECTIONS")

@@ -14,6 +14,7 @@ struct Flags {
   std::string kubeconfig;
   int64_t watch_silence_ms = 150'000;
   uint32_t linger_us = 100;
+  int64_t verdict_lifetime_ms = 60'000;
   int64_t drain_timeout_ms = 600'000;
   int64_t send_timeout_ms = 30'000;
   int64_t stream_idle_timeout_ms = 0;

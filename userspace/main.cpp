@@ -22,12 +22,13 @@ using namespace weir;
 constexpr int kExitUsage = 64, kExitFailure = 1;
 constexpr int kOtherArenas = 4;  // main's, the two logs', and one for all later threads
 
-// Every pod brings sockets: take what the hard limit gives.
-void raise_descriptor_limit() {
+// Every pod brings sockets: take what the hard limit gives. Returns the limit, 0 if there is none.
+uint64_t raise_descriptor_limit() {
   rlimit limit{};
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-  limit.rlim_cur = limit.rlim_max;
-  setrlimit(RLIMIT_NOFILE, &limit);
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return 0;
+  const rlimit raised{limit.rlim_max, limit.rlim_max};
+  if (setrlimit(RLIMIT_NOFILE, &raised) == 0) limit = raised;
+  return limit.rlim_cur == RLIM_INFINITY ? 0 : limit.rlim_cur;
 }
 
 base::Result<void> make_run_dir(const std::string& run_dir) {
@@ -77,7 +78,7 @@ int run_node(Flags flags) {
     std::cerr << "weir-agent: --log-level: " << logging.error().message << "\n";
     return kExitUsage;
   }
-  raise_descriptor_limit();
+  flags.node.descriptor_limit = raise_descriptor_limit();
   set_up_allocator(flags.node.workers);
   auto api = api_access(flags);
   if (!api) {
@@ -104,15 +105,17 @@ int run_node(Flags flags) {
   flags.node.drain_timeout = std::chrono::milliseconds(flags.drain_timeout_ms);
   flags.node.send_timeout = std::chrono::milliseconds(flags.send_timeout_ms);
   flags.node.stream_idle_timeout = std::chrono::milliseconds(flags.stream_idle_timeout_ms);
+  flags.node.learning.lifetime = std::chrono::milliseconds(flags.verdict_lifetime_ms);
   auto node = control::Node::start(flags.node, recorders);
   if (!node) return fail(node.error());
 
   telemetry::Metrics metrics;
   for (const auto& recorder : recorders) metrics.watch(*recorder);
   metrics.watch(**access_log);
-  add_agent_metrics(metrics, **node);
+  const auto port = std::make_shared<admin::PortCounters>();
+  add_agent_metrics(metrics, **node, port);
   auto server = admin::Server::start({flags.node.run_dir, flags.metrics_address},
-                                     admin_sources(**node, flags.node, metrics, **access_log));
+                                     admin_sources(**node, flags.node, metrics, **access_log, port));
   if (!server) return fail(server.error());
 
   (*node)->run();
@@ -120,7 +123,7 @@ int run_node(Flags flags) {
   server->reset();
   node->reset();
   if (uninstalled) {
-    base::log::info("the DaemonSet is gone: hooks, links and maps go with it");
+    base::log::info("weir is being uninstalled: hooks, links and maps go with the agent");
     if (auto removed = interception::Programs::uninstall(flags.node.bpf_dir); !removed) return fail(removed.error());
   }
   base::log::info("ended");

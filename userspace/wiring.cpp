@@ -1,9 +1,12 @@
 #include "wiring.h"
 
 #include <functional>
+#include <utility>
 
 #include "admin/bpf_metrics.h"
+#include "admin/unmanaged_metrics.h"
 #include "base/log.h"
+#include "readiness.h"
 
 namespace weir {
 namespace {
@@ -11,10 +14,6 @@ namespace {
 using proxy::Counter;
 using proxy::WorkerStats;
 using telemetry::MetricKind;
-
-double seconds_since(base::Instant then) {
-  return std::chrono::duration<double>(base::MonotonicClock::now() - then).count();
-}
 
 struct WorkerMetric {
   const char* name;
@@ -74,14 +73,14 @@ struct LabelledMetric {
 
 const LabelledMetric kLabelledMetrics[] = {
     {"weir_pod_limits_total",
-     "Connections and RPCs refused, and connections closed, because a pod had reached its limit (agent_memory: all "
-     "pods "
-     "together).",
+     "Connections and RPCs refused, and connections closed, because a pod had reached its limit (agent_memory and "
+     "agent_descriptors: all pods together).",
      "limit",
      {{"connections", &WorkerStats::refused_connections},
       {"streams", &WorkerStats::refused_streams},
       {"memory", &WorkerStats::shed_connections},
-      {"agent_memory", &WorkerStats::shed_for_agent}}},
+      {"agent_memory", &WorkerStats::shed_for_agent},
+      {"agent_descriptors", &WorkerStats::refused_sockets}}},
     {"weir_stalled_connections_total",
      "Connections closed because the peer did not take what was ready to be sent.",
      "role",
@@ -144,29 +143,20 @@ std::vector<telemetry::Sample> http2_limits(const control::Node& node) {
   return samples;
 }
 
-// What is wrong with the API server, by resource; empty: nothing.
-std::string problems_of(const kubernetes::ApiSource& api, bool unsynced_only) {
-  std::string problems;
-  for (const kubernetes::ResourceStatus& resource : api.status()) {
-    if (unsynced_only ? resource.synced : resource.problem.empty()) continue;
-    problems += (problems.empty() ? "" : "; ") + resource.name + ": " +
-                (resource.problem.empty() ? "not listed yet" : resource.problem);
+std::vector<telemetry::Sample> detected(const control::Node& node) {
+  constexpr const char* kDeclared[] = {"http2", "none"};  // in the order of WorkerStats::detected
+  std::vector<telemetry::Sample> samples;
+  for (size_t declared = 0; declared < std::size(kDeclared); ++declared) {
+    for (size_t verdict = 0; verdict < detection::kVerdicts; ++verdict) {
+      double sum = 0;
+      for (uint32_t i = 0; i < node.worker_count(); ++i)
+        sum += static_cast<double>(node.worker_stats(i).detected[declared][verdict].value());
+      samples.push_back({{{"declared", kDeclared[declared]},
+                          {"detected", detection::to_string(static_cast<detection::Verdict>(verdict))}},
+                         sum});
+    }
   }
-  return problems;
-}
-
-std::string state_of(const kubernetes::ApiSource& api) {
-  const std::string problems = problems_of(api, false);
-  return problems.empty() ? "watching" : problems;
-}
-
-admin::Readiness readiness(const control::Node& node) {
-  const auto status = node.status();
-  if (status->superseded) return {false, "another agent has taken over"};
-  if (status->draining) return {false, "draining"};
-  if (status->begun) return {true};
-  if (!node.api()) return {false, "starting"};
-  return {false, "the configuration is not complete (" + node.api()->server() + "): " + problems_of(*node.api(), true)};
+  return samples;
 }
 
 // Of every resource that is followed in the API server.
@@ -207,6 +197,20 @@ void add_api_metrics(telemetry::Metrics& metrics, const control::Node& node) {
             samples.push_back({{{"resource", resource.name}, {"code", code}}, static_cast<double>(count)});
         return samples;
       });
+  if (!node.api()->events()) return;
+  metrics.add("weir_kubernetes_events_writer", "Whether this agent is the one that writes Events.", MetricKind::gauge,
+              [&node] { return node.api()->events()->writes ? 1.0 : 0.0; });
+  metrics.add_family(
+      "weir_kubernetes_events_total",
+      "Events about rejected objects and conflicts, and requests for them or their lease that failed, by "
+      "what became of them (limited: put off by a rate limit, or left out for there are too many).",
+      MetricKind::counter, [&node] {
+        const kubernetes::EventStatus status = *node.api()->events();
+        std::vector<telemetry::Sample> samples;
+        for (size_t i = 0; i < status.counts.size(); ++i)
+          samples.push_back({{{"result", kubernetes::kEventResults[i]}}, static_cast<double>(status.counts[i])});
+        return samples;
+      });
 }
 
 admin::AgentStats agent_stats(const control::Node& node, const control::NodeOptions& options, base::Instant started) {
@@ -232,22 +236,33 @@ admin::AgentStats agent_stats(const control::Node& node, const control::NodeOpti
 }  // namespace
 
 admin::Sources admin_sources(control::Node& node, const control::NodeOptions& options,
-                             const telemetry::Metrics& metrics, telemetry::AccessLog& access_log) {
+                             const telemetry::Metrics& metrics, telemetry::AccessLog& access_log,
+                             std::shared_ptr<admin::PortCounters> port) {
   const base::Instant started = base::MonotonicClock::now();
   admin::Sources sources;
-  sources.ready = [&node] { return readiness(node); };
+  sources.ready = [&node, manifests = options.manifests] { return readiness(node, manifests); };
   sources.stats = [&node, options, started] { return agent_stats(node, options, started); };
   sources.snapshot = [&node] { return node.status()->snapshot; };
   sources.pods = [&node] { return node.status()->pods; };
   sources.bpf_counters = [&node] { return node.maps().stats(); };
+  sources.unmanaged = [&node](const interception::UnmanagedSelection& selection) {
+    const auto status = node.status();
+    return node.adoption().list(status->pods, status->snapshot, selection);
+  };
+  sources.adopt = [&node](const interception::AdoptRequest& request) {
+    const auto status = node.status();
+    return node.adoption().adopt(status->pods, status->snapshot, request);
+  };
   sources.set_log_level = &base::set_log_level;
   sources.drain = [&node] { node.drain(); };
   sources.metrics = &metrics;
   sources.access_log = &access_log;
+  sources.port = std::move(port);
   return sources;
 }
 
-void add_agent_metrics(telemetry::Metrics& metrics, control::Node& node) {
+void add_agent_metrics(telemetry::Metrics& metrics, control::Node& node,
+                       std::shared_ptr<const admin::PortCounters> port) {
   metrics.use_snapshot([&node] { return node.status()->snapshot; });
   metrics.add_family("weir_build_info", "The version, as a label.", MetricKind::gauge, [] {
     return std::vector<telemetry::Sample>{{{{"version", WEIR_VERSION}}, 1}};
@@ -280,6 +295,31 @@ void add_agent_metrics(telemetry::Metrics& metrics, control::Node& node) {
                      "How often a limit on HTTP/2 peers acted: drained the connection before it was reached, or was "
                      "enforced by ending the connection or refusing the stream.",
                      MetricKind::counter, [&node] { return http2_limits(node); });
+  metrics.add_family(
+      "weir_detected_connections_total",
+      "What diverted connections turned out to be by their first bytes: to ports that declare HTTP/2, and "
+      "to those that declare nothing (or http).",
+      MetricKind::counter, [&node] { return detected(node); });
+  metrics.add("weir_verdict_failures_total",
+              "Times that what connections turned out to be could not be told to the BPF programs: the map is full, or "
+              "can't be written. Such connections go through the agent.",
+              MetricKind::counter, [&node] { return static_cast<double>(node.verdict_failures()); });
+  metrics.add_family("weir_metrics_port_closed_total",
+                     "Connections to the port for metrics and probes that were closed: the whole request or its answer "
+                     "took too long, others were too many, it was no request.",
+                     MetricKind::counter, [port = std::move(port)] {
+                       return std::vector<telemetry::Sample>{
+                           {{{"reason", "slow"}}, static_cast<double>(port->slow)},
+                           {{{"reason", "crowded"}}, static_cast<double>(port->crowded)},
+                           {{{"reason", "malformed"}}, static_cast<double>(port->malformed)}};
+                     });
+  admin::add_unmanaged_metrics(metrics, [&node] {
+    const auto status = node.status();
+    admin::UnmanagedTotals totals{status->unmanaged, status->unmanaged_failures, {}};
+    for (size_t i = 0; i < totals.adoptions.size(); ++i)
+      totals.adoptions[i] = node.adoption().count(static_cast<interception::AdoptResult>(i));
+    return totals;
+  });
   if (node.api()) add_api_metrics(metrics, node);
   admin::add_bpf_metrics(metrics, [&node] { return node.maps().stats(); });
 }

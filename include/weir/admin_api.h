@@ -22,9 +22,13 @@ inline constexpr char kServices[] = "/services";       // config_dump's services
 inline constexpr char kPods[] = "/pods";               // enrolment
 inline constexpr char kStats[] = "/stats";
 inline constexpr char kLogs[] = "/logs";  // ?pod=&service=&failures=1&after=SEQUENCE&tail=N
+// Connections that go past weir, now: ?namespace=&pod=NAMESPACE/NAME&service=NAMESPACE/NAME
+inline constexpr char kUnmanaged[] = "/unmanaged";
 // POST
 inline constexpr char kLogging[] = "/logging";  // ?level=debug and/or ?access_log=all|failed|off
 inline constexpr char kDrain[] = "/drain";
+// Closes one of them: ?uid=POD_UID&source=IP:PORT&destination=IP:PORT&cookie=N&min_idle_ms=N or &active=1
+inline constexpr char kAdopt[] = "/adopt";
 
 // Every answer but metrics and text is an object; an error is {"error": "..."}.
 namespace key {
@@ -33,20 +37,25 @@ inline constexpr char revision[] = "revision";
 inline constexpr char services[] = "services";
 inline constexpr char pods[] = "pods";
 inline constexpr char findings[] = "findings";
-// a service: {namespace, name, fqdn, vips, labels, ports: [...]}
+// a service: {namespace, name, fqdn, vips, by_endpoint, labels, ports: [...]}
 inline constexpr char namespace_name[] = "namespace";
 inline constexpr char name[] = "name";
 inline constexpr char fqdn[] = "fqdn";
 inline constexpr char vips[] = "vips";
+inline constexpr char by_endpoint[] = "by_endpoint";  // headless, and its endpoints' own addresses are diverted
 inline constexpr char labels[] = "labels";
 inline constexpr char ports[] = "ports";
-// a port: {name, port, protocol, mode, diverted_mode, reason, cluster}
+// a port: {name, port, protocol, mode, diverted_mode, reason, cluster, misdeclared_connections}; with
+// endpoint_addresses: [IP:port] if by_endpoint
 inline constexpr char port[] = "port";
 inline constexpr char protocol[] = "protocol";
 inline constexpr char mode[] = "mode";                    // declared
 inline constexpr char diverted_mode[] = "diverted_mode";  // what the BPF map says: "none" without endpoints
 inline constexpr char reason[] = "reason";
 inline constexpr char cluster[] = "cluster";  // null: none
+inline constexpr char endpoint_addresses[] = "endpoint_addresses";
+// That were not the HTTP/2 that the port declares, and passed as TCP; absent: none.
+inline constexpr char misdeclared_connections[] = "misdeclared_connections";
 // a cluster: {name, load_balancing, connect_timeout_ms, endpoints: [{address, pod, node}]}
 inline constexpr char load_balancing[] = "load_balancing";
 inline constexpr char connect_timeout_ms[] = "connect_timeout_ms";
@@ -73,7 +82,7 @@ inline constexpr char object[] = "object";
 inline constexpr char message[] = "message";
 inline constexpr char fix[] = "fix";
 // /pods: {pods: [{namespace, name, uid, ips, dataplane, state, reason, netns_cookie, listener_port, worker,
-// enrolment_ms}]}
+// enrolment_ms, unmanaged_connections}]}
 inline constexpr char state[] = "state";  // enrolled, waiting, refused, failed, disabled
 inline constexpr char netns_cookie[] = "netns_cookie";
 inline constexpr char listener_port[] = "listener_port";
@@ -108,6 +117,25 @@ inline constexpr char dropped[] = "dropped";
 // /logs: {records: [{sequence, ...the access log's JSON keys}]}
 inline constexpr char records[] = "records";
 inline constexpr char sequence[] = "sequence";
+// /unmanaged: {connections: [{namespace, pod, uid, service, port, mode, source, destination, cookie, half_closed,
+// idle_seconds, bytes_sent, bytes_received, unread_bytes, unacknowledged_bytes}], truncated, problems}; `service` is
+// "namespace/name", and the order that of adoption
+inline constexpr char connections[] = "connections";
+inline constexpr char truncated[] = "truncated";
+inline constexpr char problems[] = "problems";
+inline constexpr char service[] = "service";
+inline constexpr char source[] = "source";
+inline constexpr char destination[] = "destination";
+inline constexpr char cookie[] = "cookie";
+inline constexpr char half_closed[] = "half_closed";  // the server sends nothing more
+inline constexpr char idle_seconds[] = "idle_seconds";
+inline constexpr char bytes_sent[] = "bytes_sent";
+inline constexpr char bytes_received[] = "bytes_received";
+inline constexpr char unread_bytes[] = "unread_bytes";
+inline constexpr char unacknowledged_bytes[] = "unacknowledged_bytes";
+inline constexpr char unmanaged_connections[] = "unmanaged_connections";
+// /adopt: {result}
+inline constexpr char result[] = "result";  // closed, gone, managed, active
 inline constexpr char error[] = "error";
 }  // namespace key
 
@@ -133,6 +161,9 @@ inline constexpr std::array<BpfStat, WEIR_STAT_MAX> kBpfStats = {{
     {"redirected", "connections whose bytes are redirected past TCP"},
     {"redirect_tcp", "connections that could be redirected but stayed on TCP (no preface first, or no peer yet)"},
     {"redirect_overrun", "redirected connections gone back to TCP: too much sent that the agent had not read"},
+    {"bypass_learned", "gone the plain way: connections of the pod to this port were not HTTP/2 lately"},
+    {"bypass_source_port",
+     "gone the plain way: another connection from the source port that the socket is bound to is diverted"},
 }};
 
 }  // namespace weir::admin_api

@@ -58,7 +58,26 @@ struct weir_service {
 	__weir_u64 generation;	/* of the agent that wrote the row */
 };
 WEIR_ASSERT_SIZE(weir_service, 16);
-#define WEIR_SERVICE_BYPASS (1u << 0)	/* the brake, for one service port */
+#define WEIR_SERVICE_BYPASS (1u << 0)	/* the brake, for one service port: the operator's */
+#define WEIR_SERVICE_LEARNS (1u << 1)	/* what its connections turn out to be may be learned (`verdicts`): the agent's */
+
+/*
+ * map `verdicts`: weir_verdict_key -> weir_verdict. A pod's connections to that address were not HTTP/2 lately: until
+ * then they go the plain way, but for one in so many. Only for services that learn. One pod's connections say
+ * nothing about another's. The agent keeps rows whose time is over, as a record of what may have passed by.
+ */
+struct weir_verdict_key {
+	__weir_u64 netns_cookie;
+	struct weir_address service;
+};
+WEIR_ASSERT_SIZE(weir_verdict_key, 32);
+struct weir_verdict {
+	__weir_u64 expires_ns;	/* bpf_ktime */
+	__weir_u64 connections;	/* since it was learned, those diverted as samples included */
+	__weir_u32 sample_every;	/* 1: all of them are diverted; 0: none */
+	__weir_u32 pad;
+};
+WEIR_ASSERT_SIZE(weir_verdict, 24);
 
 /* map `pods`: netns cookie (u64) -> weir_pod */
 #define WEIR_MAX_EXCLUDED_PORTS 16
@@ -177,7 +196,8 @@ enum weir_mark_kind {
 	WEIR_MARK_UPSTREAM = 2,
 };
 
-/* map `stats`: per-CPU array of u64, counted per connect() unless said otherwise */
+/* map `stats`: per-CPU array of WEIR_STATS u64, counted per connect() unless said otherwise */
+#define WEIR_STATS 64	/* room for those to come */
 enum weir_stat {
 	WEIR_STAT_DIVERTED,
 	WEIR_STAT_OBSERVED,		/* would have been diverted (observe) */
@@ -195,6 +215,8 @@ enum weir_stat {
 	WEIR_STAT_REDIRECTED,		/* per connection, at the application's first send */
 	WEIR_STAT_REDIRECT_TCP,		/* could have been redirected, but stays on TCP; the same moment */
 	WEIR_STAT_REDIRECT_OVERRUN,	/* redirected, gone back to TCP: too much was sent that nobody read */
+	WEIR_STAT_BYPASS_LEARNED,	/* a learned verdict */
+	WEIR_STAT_BYPASS_SOURCE_PORT,	/* bound to a port from which a connection to the listener exists */
 	WEIR_STAT_MAX,
 };
 

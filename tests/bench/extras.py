@@ -5,7 +5,8 @@ import time
 from pathlib import Path
 
 from . import load, matrix
-from .session import running, say
+from .peers import HaProxy
+from .session import running, say, turned
 from .testbed import Testbed
 from .weir import Weir
 
@@ -48,6 +49,17 @@ def memory(bed: Testbed, proxies) -> list[dict]:
             results.append({"proxy": proxy.name, "what": what, "count": count, "bytes": round(each)})
             say(f"memory: {json.dumps(results[-1])}")
     return results
+
+
+def in_turn(bed: Testbed, rounds: int) -> list:
+    """Samples of one call at a time, weir and HAProxy in turn."""
+    samples = []
+    with running(bed, HaProxy) as haproxy, running(bed, Weir) as weir:
+        for number in range(1, rounds * matrix.IN_TURN_ROUNDS + 1):
+            for proxy in turned([haproxy, weir], number):
+                samples.append(load.measure(bed, proxy, number, matrix.IN_TURN_SHAPE, "tiny", matrix.IN_TURN_TIMING))
+    say("in turn: done")
+    return samples
 
 
 def growth(bed: Testbed, rounds: int, timing: dict) -> list:

@@ -16,15 +16,15 @@ def arguments(bed: Testbed, proxy, shape: matrix.Shape) -> list[str]:
     return [*targets, "--connections", str(shape.connections), "--streams", str(shape.streams), *proxy.load]
 
 
-def start(bed: Testbed, argv: list, **options) -> subprocess.Popen:
-    """rpc_load starts outside the pods, in the lab's cgroup, and enters them by itself."""
+def start(bed: Testbed, argv: list, program="rpc_load", **options) -> subprocess.Popen:
+    """The program starts outside the pods, in the lab's cgroup, and enters them by itself."""
     log = bed.lab.folder / "logs" / "load.log"
-    command = [str(tool("rpc_load")), *map(str, argv), "--cgroup", str(bed.lab.cgroup)]
+    command = [str(tool(program)), *map(str, argv), "--cgroup", str(bed.lab.cgroup)]
     return processes.spawn(command, cgroup=bed.lab.cgroup / "node", log=log, stdout=subprocess.PIPE, text=True, **options)
 
 
-def run(bed: Testbed, argv: list, timeout=90.0) -> dict:
-    process = start(bed, argv)
+def run(bed: Testbed, argv: list, timeout=90.0, program="rpc_load") -> dict:
+    process = start(bed, argv, program)
     try:
         output, _ = process.communicate(timeout=timeout)
     finally:
@@ -32,7 +32,7 @@ def run(bed: Testbed, argv: list, timeout=90.0) -> dict:
         process.wait(5)
     if process.returncode != 0:
         said = (bed.lab.folder / "logs" / "load.log").read_text()[-500:]
-        raise RuntimeError(f"rpc_load {' '.join(map(str, argv))}: {said}")
+        raise RuntimeError(f"{program} {' '.join(map(str, argv))}: {said}")
     return json.loads(output)
 
 

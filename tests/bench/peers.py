@@ -58,6 +58,7 @@ class Peer(Proxy):
     """A proxy with a listener in each client's pod."""
 
     program: str
+    port: int | None = None  # of the backends; None: rpc_backend's
 
     @classmethod
     def available(cls):
@@ -115,7 +116,7 @@ class HaProxy(Peer):
 
     def command(self, listeners):
         config = self.folder / "haproxy.cfg"
-        addresses = map(self.bed.backend_address, range(len(self.bed.backends)))
+        addresses = [self.bed.backend_address(number, self.port) for number in range(len(self.bed.backends))]
         config.write_text(
             _HAPROXY.format(
                 mode=self.mode,
@@ -166,7 +167,7 @@ class Nginx(Peer):
 
     def command(self, listeners):
         config = self.folder / "nginx.conf"
-        addresses = map(self.bed.backend_address, range(len(self.bed.backends)))
+        addresses = [self.bed.backend_address(number, self.port) for number in range(len(self.bed.backends))]
         config.write_text(
             _NGINX.format(
                 folder=self.folder,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from . import matrix
 
 BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
-METRICS = {"cpu": "cpu_us_per_rpc", "system": "system_us_per_rpc", "p99": "p99_us"}
+METRICS = ("cpu", "system", "p50", "p99", "interval")
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,10 @@ class Sample:
     shares: tuple = ()
 
     def metric(self, name: str) -> float:
-        return {"cpu": self.cpu_us, "system": self.system_us, "p99": self.p99_us}[name]
+        """One of METRICS; "interval" is the time from one call's end to the next one's."""
+        interval = 1e6 / self.rps if self.rps else float("inf")
+        values = (self.cpu_us, self.system_us, self.p50_us, self.p99_us, interval)
+        return dict(zip(METRICS, values, strict=True))[name]
 
 
 def spread(values) -> dict | None:
@@ -85,8 +88,20 @@ def rows(samples) -> list[dict]:
             "p99_us": spread(s.p99_us for s in group),
             "segments_per_rpc": spread(s.segments for s in group),
             "errors_by_cause": _sum(s.errors for s in group),
+            "to_others": _to_others(samples, proxy, shape, payload),
         })  # fmt: skip
     return result
+
+
+def _to_others(samples, proxy: str, shape: str, payload: str) -> dict:
+    """{proxy: {metric: ratios}} for the goals that stand beside another proxy than HAProxy."""
+    found = {}
+    for goal in (*matrix.GOALS, *matrix.TCP_GOALS):
+        if (goal.proxy, goal.shape, goal.payload) != (proxy, shape, payload) or goal.beside == "haproxy":
+            continue
+        of_rounds = ratios(samples, (proxy, shape, payload), (goal.beside, shape, payload), goal.metric)
+        found.setdefault(goal.beside, {})[goal.metric] = spread(of_rounds)
+    return found
 
 
 def _sum(tallies) -> dict:
@@ -146,7 +161,7 @@ def table(rows: list[dict]) -> str:
 def verdicts(rows: list[dict], meta: dict) -> list[tuple[str, str]]:
     """(goal, "met: ...", "NOT met: ..." or "not measured") for each goal, from bench.json and its meta."""
     result = []
-    for goal in matrix.GOALS:
+    for goal in (*matrix.GOALS, *matrix.TCP_GOALS):
         name = f"{goal.proxy}'s {goal.metric} at {goal.shape}, {goal.payload}: at most {goal.limit:.2f} of {goal.beside}'s"
         result.append((name, _verdict(ratio(rows, goal), goal.limit)))
     for comparison in matrix.COMPARISONS:
@@ -160,21 +175,21 @@ def verdicts(rows: list[dict], meta: dict) -> list[tuple[str, str]]:
     for what, limit in matrix.ROUTE_LIMITS.items():
         more = routes[what] - routes[matrix.ROUTE_BASELINE] if routes else None
         result.append((f"routing with {what}: at most {limit} ns more than with {matrix.ROUTE_BASELINE}", _verdict(more, limit)))
+    hook = meta["hook"] and meta["hook"]["ns"]
+    result.append((f"the connect hook with a learned verdict: at most {matrix.HOOK_LIMIT_NS} ns", _verdict(hook, matrix.HOOK_LIMIT_NS)))
     wrong = [f"{r['proxy']} {r['shape']} {r['payload']} ({r['errors']})" for r in rows if r["errors"]]
     result.append(("no errors anywhere", "met: 0" if not wrong else "NOT met: " + ", ".join(wrong)))
     return result
 
 
 def ratio(rows: list[dict], goal: matrix.Goal) -> float | None:
-    """Beside HAProxy the median of the rounds' ratios, beside others the ratio of medians; None if a side is missing."""
-    found = {r["proxy"]: r for r in rows if (r["shape"], r["payload"]) == (goal.shape, goal.payload)}
-    ours, theirs = found.get(goal.proxy), found.get(goal.beside)
-    if not ours or not theirs:
+    """The median of the rounds' ratios; None if a side is missing."""
+    row = next((r for r in rows if (r["proxy"], r["shape"], r["payload"]) == (goal.proxy, goal.shape, goal.payload)), None)
+    if not row:
         return None
-    if goal.beside == "haproxy":
-        return ours[f"{goal.metric}_to_haproxy"]["median"] if ours[f"{goal.metric}_to_haproxy"] else None
-    name = METRICS[goal.metric]
-    return ours[name]["median"] / theirs[name]["median"] if theirs[name]["median"] else None
+    beside_haproxy = goal.beside == "haproxy"
+    part = row[f"{goal.metric}_to_haproxy"] if beside_haproxy else row["to_others"].get(goal.beside, {}).get(goal.metric)
+    return part["median"] if part else None
 
 
 def _verdict(value: float | None, limit: float) -> str:
@@ -186,9 +201,10 @@ def _verdict(value: float | None, limit: float) -> str:
 
 def markdown(rows: list[dict], meta: dict) -> str:
     """The README's tables: CPU per RPC of each proxy beside HAProxy's, and what must stand beside weir's figures."""
-    proxies = [p for p in dict.fromkeys(r["proxy"] for r in rows) if p not in ("direct", "haproxy")]
     cells = {(r["proxy"], r["shape"], r["payload"]): r for r in rows}
     calls = list(dict.fromkeys((r["shape"], r["payload"]) for r in by_shape(rows) if r["proxy"] == "haproxy"))
+    beside = dict.fromkeys(r["proxy"] for r in rows if (r["shape"], r["payload"]) in calls)
+    proxies = [p for p in beside if p not in ("direct", "haproxy")]
     cpu, whole = [], []
     for shape, payload in calls:
         base = cells["haproxy", shape, payload]["cpu_us_per_rpc"]
@@ -227,6 +243,11 @@ def _facts(rows: list[dict], meta: dict) -> list[str]:
         if (value := compared(rows, comparison)) is not None:
             text = f"{value:.2f} us more than" if comparison.over else f"{value:.2f} of"
             facts.append(f"weir's CPU per RPC at {comparison.shape}: {text} that at {comparison.baseline}.")
+    for goal in matrix.TCP_GOALS:
+        if (part := ratio(rows, goal)) is not None:
+            facts.append(f"{goal.proxy}'s {goal.metric} at {goal.payload}, {goal.shape}: {part:.2f} of {goal.beside}'s.")
+    if meta["hook"]:
+        facts.append(f"The connect hook with a learned verdict: {meta['hook']['ns']:.0f} ns.")
     for route in meta["routes"]:
         facts.append(f"Routing a request, alone, with {route['what']}: {route['ns']:.0f} ns.")
     for size in meta["sizes"]:

@@ -14,7 +14,7 @@ from lab.service import Endpoint, Port, Service
 
 
 def tool(name: str):
-    """rpc_load or rpc_backend."""
+    """rpc_load, rpc_backend, tcp_load or tcp_backend."""
     return binary("tests") / "bench" / "load" / name
 
 
@@ -59,8 +59,8 @@ class Testbed:
     def __exit__(self, *_) -> None:
         self._stack.close()
 
-    def backend_address(self, number: int) -> str:
-        return f"{self.backends[number].ip}:{self.BACKEND_PORT}"
+    def backend_address(self, number: int, port: int | None = None) -> str:
+        return f"{self.backends[number].ip}:{port or self.BACKEND_PORT}"
 
     @property
     def pods(self) -> list:

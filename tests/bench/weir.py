@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import time
 
 from lab.agent import binary
 
@@ -12,6 +13,7 @@ class Weir(Proxy):
     """Shipped defaults, with one worker."""
 
     name = "weir"
+    FIRST_LOOK_SECONDS = 2.0
     own_memory = True
     arguments: tuple = ()
 
@@ -23,6 +25,9 @@ class Weir(Proxy):
         self.pid = self.agent.pid
         for task in os.listdir(f"/proc/{self.pid}/task"):
             os.sched_setaffinity(int(task), {int(self.bed.PROXY_CPU)})
+        # Each pod's sockets are looked at once, with a hundredth of a thread (connections past weir); a running agent has
+        # that behind it.
+        time.sleep(self.FIRST_LOOK_SECONDS)
 
     def stop(self):
         self.agent.stop()

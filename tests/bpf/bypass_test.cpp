@@ -26,6 +26,16 @@ class Bypass : public Diversion {
   base::Fd& listener() { return agent4_; }
   void apply_row() { write_pod(); }
   void service(uint32_t mode, uint32_t flags = 0) { write_service(kService4, mode, flags); }
+  void learn(std::chrono::nanoseconds lifetime, uint32_t sample_every, uint64_t of_others = 0) {
+    const auto expires = (base::MonotonicClock::now() + lifetime).time_since_epoch().count();
+    const weir_verdict row{static_cast<uint64_t>(expires), 0, sample_every, 0};
+    ASSERT_TRUE(maps_.set_verdict(netns_.cookie() + of_others, kService4, row).ok());
+  }
+  void forget_verdicts() {
+    auto verdicts = maps_.verdicts();
+    for (const auto& verdict : *verdicts) EXPECT_TRUE(maps_.remove_verdict(verdict.netns_cookie, verdict.vip).ok());
+  }
+  ~Bypass() override { forget_verdicts(); }
   void forget_pod() { ASSERT_TRUE(maps_.remove_pod(netns_.cookie()).ok()); }
 };
 
@@ -140,6 +150,19 @@ const Case kCases[] = {
        test.apply_row();
      },
      WEIR_STAT_BYPASS_NO_LISTENER},
+    {"learned",
+     [](Bypass& test) {
+       test.service(WEIR_MODE_DETECT, WEIR_SERVICE_LEARNS);
+       test.learn(std::chrono::seconds(60), 64);
+     },
+     WEIR_STAT_BYPASS_LEARNED},
+    {"learned_v4_mapped",
+     [](Bypass& test) {
+       test.client = test.pod().socket(AF_INET6);
+       test.service(WEIR_MODE_DETECT, WEIR_SERVICE_LEARNS);
+       test.learn(std::chrono::seconds(60), 0);
+     },
+     WEIR_STAT_BYPASS_LEARNED},
     {"v4_mapped_with_the_agent_dead",
      [](Bypass& test) {
        test.client = test.pod().socket(AF_INET6);
@@ -169,6 +192,64 @@ TEST_P(BypassCase, GoesThePlainWay) {
     uint64_t expected = GetParam().counted == static_cast<weir_stat>(stat) ? 1 : 0;
     EXPECT_EQ(counted(static_cast<weir_stat>(stat)), expected) << "weir_stat " << stat;
   }
+}
+
+// A verdict that does not hold: each of these is diverted.
+TEST_F(Bypass, VerdictsHoldForTheirPodTheirTimeAndPortsThatLearn) {
+  const struct {
+    const char* name;
+    std::function<void()> arrange;
+  } cases[] = {
+      {"expired",
+       [&] {
+         service(WEIR_MODE_DETECT, WEIR_SERVICE_LEARNS);
+         learn(std::chrono::milliseconds(-1), 0);
+       }},
+      {"of another pod",
+       [&] {
+         service(WEIR_MODE_DETECT, WEIR_SERVICE_LEARNS);
+         learn(std::chrono::seconds(60), 0, 1);
+       }},
+      {"of a port that does not learn",
+       [&] {
+         service(WEIR_MODE_DETECT);
+         learn(std::chrono::seconds(60), 0);
+       }},
+      {"of a port that is declared now",
+       [&] {
+         service(WEIR_MODE_L7, WEIR_SERVICE_LEARNS);
+         learn(std::chrono::seconds(60), 0);
+       }},
+      {"with every connection a sample",
+       [&] {
+         service(WEIR_MODE_DETECT, WEIR_SERVICE_LEARNS);
+         learn(std::chrono::seconds(60), 1);
+       }},
+  };
+  for (const auto& c : cases) {
+    forget_verdicts();
+    c.arrange();
+    base::Fd dialler = pod_.socket(AF_INET);
+    ASSERT_EQ(dial(dialler, kService4), 0) << c.name;
+    EXPECT_EQ(arrival().where, Where::agent) << c.name;
+  }
+  EXPECT_EQ(counted(WEIR_STAT_BYPASS_LEARNED), 0u);
+}
+
+TEST_F(Bypass, OneConnectionInSoManyIsASample) {
+  service(WEIR_MODE_DETECT, WEIR_SERVICE_LEARNS);
+  learn(std::chrono::seconds(60), 4);
+  std::string ways;
+  for (int i = 0; i < 12; ++i) {
+    base::Fd dialler = pod_.socket(AF_INET);
+    ASSERT_EQ(dial(dialler, kService4), 0);
+    ways += arrival().where == Where::agent ? 'a' : '.';
+  }
+  EXPECT_EQ(ways, "...a...a...a");
+  EXPECT_EQ(counted(WEIR_STAT_BYPASS_LEARNED), 9u);
+  ASSERT_EQ(maps_.verdicts()->size(), 1u);
+  EXPECT_EQ(maps_.verdicts()->front().row.connections, 12u);
+  EXPECT_EQ(maps_.verdicts()->front().vip, kService4);
 }
 
 TEST_F(Bypass, Udp) {

@@ -1,6 +1,7 @@
 // Connections that are diverted, and what both ends then see.
 #include <arpa/inet.h>
 #include <gmock/gmock.h>
+#include <liburing.h>
 
 #include "base/clock.h"
 #include "diversion.h"
@@ -86,6 +87,61 @@ TEST_P(Divert, BoundToThePodsIpBefore) {
   EXPECT_EQ(interception::from_abi(original->destination), service());
 }
 
+// As applications do that come back from the same port.
+TEST_P(Divert, BoundToThePodsIpAndAPortBefore) {
+  for (int round = 0; round < 2; ++round) {
+    base::Fd client = pod_.socket(GetParam().family);
+    const int on = 1;
+    ASSERT_EQ(setsockopt(client.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on), 0);
+    const base::SocketAddress own = address(GetParam().pod_ip, 45678);
+    ASSERT_EQ(bind_to(client, own), 0) << "round " << round;
+    ASSERT_EQ(dial(client, service()), 0) << "round " << round;
+    EXPECT_EQ(name_of(client), own);
+    EXPECT_EQ(peer_of(client), service());
+    Arrival arrived = arrival();
+    ASSERT_EQ(arrived.where, Where::agent);
+    EXPECT_EQ(interception::from_abi(maps_.original_destination(arrived.socket.get())->source), own);
+    const linger now{1, 0};  // no TIME_WAIT
+    setsockopt(client.get(), SOL_SOCKET, SO_LINGER, &now, sizeof now);
+  }
+}
+
+// The program runs for the socket's cgroup and namespace, whichever thread of the kernel connects.
+TEST_P(Divert, ConnectThroughIoUring) {
+  const struct {
+    const char* name;
+    uint32_t setup, sqe;
+  } ways[] = {{"inline", 0, 0}, {"by a worker of the kernel", 0, IOSQE_ASYNC}, {"SQPOLL", IORING_SETUP_SQPOLL, 0}};
+  sockaddr_storage to{};
+  const socklen_t size = service().to(to);
+  for (const auto& way : ways) {
+    SCOPED_TRACE(way.name);
+    base::Fd client = pod_.socket(GetParam().family);
+    if (GetParam().family == AF_INET6 && service().ip.is_v4()) {
+      auto& v6 = reinterpret_cast<sockaddr_in6&>(to);
+      v6 = {};
+      v6.sin6_family = AF_INET6;
+      v6.sin6_port = htons(kServicePort);
+      std::copy(service().ip.bytes.begin(), service().ip.bytes.end(), v6.sin6_addr.s6_addr);
+    }
+    io_uring ring;
+    ASSERT_EQ(io_uring_queue_init(4, &ring, way.setup), 0);
+    io_uring_sqe* sqe = io_uring_get_sqe(&ring);
+    io_uring_prep_connect(sqe, client.get(), reinterpret_cast<sockaddr*>(&to),
+                          GetParam().family == AF_INET6 ? sizeof(sockaddr_in6) : size);
+    sqe->flags |= way.sqe;
+    ASSERT_EQ(io_uring_submit(&ring), 1);
+    io_uring_cqe* cqe = nullptr;
+    __kernel_timespec limit{5, 0};
+    ASSERT_EQ(io_uring_wait_cqe_timeout(&ring, &cqe, &limit), 0);
+    EXPECT_EQ(cqe->res, 0);
+    io_uring_queue_exit(&ring);
+    EXPECT_EQ(peer_of(client), service());
+    EXPECT_EQ(name_of(client).ip, address(GetParam().pod_ip, 0).ip);
+    EXPECT_EQ(arrival().where, Where::agent);
+  }
+}
+
 TEST_P(Divert, ListsItAsAFlowUntilItIsClosed) {
   base::Fd client = pod_.socket(GetParam().family);
   ASSERT_EQ(dial(client, service()), 0);
@@ -109,11 +165,36 @@ TEST_P(Divert, ListsItAsAFlowUntilItIsClosed) {
 TEST_P(Divert, NonBlockingConnect) {
   base::Fd client = pod_.socket(GetParam().family, SOCK_STREAM | SOCK_NONBLOCK);
   ASSERT_EQ(dial(client, service()), EINPROGRESS);
+  EXPECT_EQ(name_of(client).ip, address(GetParam().pod_ip, 0).ip) << "as long as it connects";
   Arrival arrived = arrival();
   ASSERT_EQ(arrived.where, Where::agent);
+  EXPECT_EQ(name_of(client).ip, address(GetParam().pod_ip, 0).ip);
   EXPECT_EQ(dial(client, service()), 0);
   EXPECT_TRUE(maps_.original_destination(arrived.socket.get()).has_value());
   EXPECT_EQ(peer_of(client), service());
+}
+
+// What each of several connect() calls on one socket says, beside a socket of a pod that is not enrolled.
+TEST_P(Divert, ConnectingAgainSaysWhatItSaysWithoutWeir) {
+  Pod plain(installed().node);
+  base::Fd server = plain.listen(service());
+  for (const int flags : {0, int{SOCK_NONBLOCK}}) {
+    SCOPED_TRACE(flags ? "non-blocking" : "blocking");
+    std::vector<int> said[2];
+    for (const Pod* pod : {&pod_, &plain}) {
+      const base::Fd client = pod->socket(GetParam().family, SOCK_STREAM | flags);
+      std::vector<int>& results = said[pod == &plain];
+      results.push_back(dial(client, service()));
+      const Arrival arrived = accept_one({&agent4_, &agent6_}, {&server});
+      EXPECT_EQ(arrived.where, pod == &plain ? Where::plain : Where::agent);
+      for (int again = 0; again < 3; ++again) results.push_back(dial(client, service()));
+      results.push_back(dial(client, address(GetParam().service_ip, kServicePort + 1)));
+      EXPECT_EQ(peer_of(client), service());
+    }
+    EXPECT_EQ(said[0], said[1]);
+    EXPECT_EQ(said[0].back(), EISCONN);
+  }
+  EXPECT_EQ(counted(WEIR_STAT_DIVERTED), 2u) << "once a connection";
 }
 
 using DivertMore = Diversion;

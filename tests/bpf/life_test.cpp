@@ -21,7 +21,7 @@ using interception::Programs;
 using testing::HasSubstr;
 
 const base::SocketAddress kService = address(kServiceIp4, kServicePort);
-constexpr int kMaps = 12;
+constexpr int kMaps = 13;
 // The sk_msg program has a link since 6.10.
 int links() { return kernel_is_older_than(6, 10) ? 9 : 10; }
 

@@ -43,6 +43,35 @@ TEST(NetworkNamespaceTest, SocketsBelongToItAndTheThreadComesBack) {
   }
 }
 
+TEST(NetworkNamespaceTest, AThreadMayStayInside) {
+  Pod one(installed().node), two(installed().node);
+  NetworkNamespace first = one.netns(), second = two.netns();
+  const ino_t home = current_namespace();
+  const auto open = [](const NetworkNamespace& netns) {
+    auto socket = netns.tcp_socket_staying(AF_INET);
+    ASSERT_TRUE(socket.ok()) << socket.error().message;
+    EXPECT_EQ(cookie_of(*socket), netns.cookie());
+    EXPECT_TRUE(fcntl(socket->get(), F_GETFL) & O_NONBLOCK);
+    EXPECT_TRUE(fcntl(socket->get(), F_GETFD) & FD_CLOEXEC);
+  };
+  open(first);
+  const ino_t inside = current_namespace();
+  EXPECT_NE(inside, home);
+  open(first);
+  open(second);
+  EXPECT_NE(current_namespace(), inside);
+  first.leave();
+  EXPECT_NE(current_namespace(), home) << "it is in the other one";
+  second.leave();
+  EXPECT_EQ(current_namespace(), home);
+  open(first);
+  ASSERT_TRUE(second.tcp_socket(AF_INET).ok());
+  EXPECT_EQ(current_namespace(), home) << "an excursion ends there";
+  open(first);
+  first.leave();
+  EXPECT_EQ(current_namespace(), home);
+}
+
 TEST(NetworkNamespaceTest, ManyThreadsAtOnce) {
   Pod one(installed().node), two(installed().node);
   NetworkNamespace first = one.netns(), second = two.netns();

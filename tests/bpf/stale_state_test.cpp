@@ -1,6 +1,7 @@
 // Nothing of an earlier connection may show in a later one: refused and dropped
 // connects, sockets used again, ports used again.
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <poll.h>
 
 #include "diversion.h"
@@ -54,6 +55,17 @@ TEST_F(StaleState, PendingWhileTheSynIsUnansweredGoneWhenClosed) {
   EXPECT_EQ(maps_.flows()->size(), 1u);
   client.reset();
   EXPECT_EQ(maps_.pending().value(), 0u);
+}
+
+TEST_F(StaleState, ConnectingAgainWhileTheSynIsUnanswered) {
+  filter("drop");
+  base::Fd client = pod_.socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK);
+  ASSERT_EQ(dial(client, kService4), EINPROGRESS);
+  EXPECT_EQ(dial(client, kService4), EALREADY);
+  EXPECT_EQ(dial(client, address(kOtherIp4, 5000)), EALREADY) << "as without weir, whatever the address";
+  EXPECT_EQ(name_of(client).ip, address(kPodIp4, 0).ip);
+  EXPECT_EQ(maps_.pending().value(), 1u);
+  EXPECT_EQ(counted(WEIR_STAT_DIVERTED), 1u);
 }
 
 TEST_F(StaleState, ReconnectAfterAfUnspecWhileTheSynIsUnanswered) {
@@ -142,14 +154,19 @@ TEST_F(StaleState, SamePortDivertedThenPlain) {
   EXPECT_FALSE(maps_.original_destination(arrived.socket.get()).has_value());
 }
 
-// bind() with SO_REUSEADDR succeeds, the diverted connect() then fails in the kernel: no SYN, nothing left.
+// The kernel finds no source port left for the diverted connect(): no SYN, nothing left.
 TEST_F(StaleState, ConnectThatFailsAfterTheHook) {
-  auto source = address(kOtherIp4, 40000);
+  pod_.run("sh -c 'echo 40000 40000 >/proc/sys/net/ipv4/ip_local_port_range'");
+  auto source = address(kOtherIp4, 0);
   base::Fd first = pod_.socket(AF_INET), second = pod_.socket(AF_INET);
-  ASSERT_EQ(bind_to(first, source), 0);
-  ASSERT_EQ(bind_to(second, source), 0);
+  for (const base::Fd* socket : {&first, &second}) {
+    const int on = 1;
+    ASSERT_EQ(setsockopt(socket->get(), IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on), 0);
+    ASSERT_EQ(bind_to(*socket, source), 0);
+  }
   ASSERT_EQ(dial(first, kService4), 0);
   EXPECT_EQ(dial(second, kService4), EADDRNOTAVAIL);
+  EXPECT_EQ(counted(WEIR_STAT_DIVERTED), 2u);
   EXPECT_EQ(maps_.pending().value(), 0u);
   EXPECT_EQ(maps_.flows()->size(), 1u);
   EXPECT_EQ(peer_of(second), base::SocketAddress{});

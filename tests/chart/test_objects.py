@@ -15,6 +15,10 @@ VARIANTS = {
     "full": {"files": [FULL], "apis": [OPERATOR]},
     "an older cluster": {"kubernetes": "1.25.0"},
     "a long release name": {"values": {"nameOverride": "a" * 52}},
+    "names that YAML takes for something else": {
+        "release": "1e3",
+        "values": {"nameOverride": "123", "fullnameOverride": "null", "priorityClassName": "on", "clusterDomain": "1.5"},
+    },
 }
 
 
@@ -184,6 +188,19 @@ def test_custom_resource_definitions():
         assert crd["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
         assert [(v["name"], v["storage"]) for v in crd["spec"]["versions"]] == [("v1", True), ("v1beta1", False), ("v1alpha3", False)]
     assert not [o for o in render() if o["kind"] == "CustomResourceDefinition"]
+
+
+def test_a_name_that_no_service_may_have_is_refused():
+    for options in ({"values": {"fullnameOverride": "123"}}, {"release": "1weir"}):
+        with pytest.raises(Refused, match="a Service's name has to begin with a letter: set fullnameOverride"):
+            render(**options)
+
+
+def test_nothing_of_the_helm_test_stays():
+    """Hooks are no part of the release: what is left of one after its end nobody uninstalls."""
+    annotations = one(render(), "Pod")["metadata"]["annotations"]
+    assert set(annotations["helm.sh/hook-delete-policy"].split(",")) == {"before-hook-creation", "hook-succeeded", "hook-failed"}
+    assert annotations["helm.sh/hook-output-log-policy"] == "hook-failed"
 
 
 def test_two_releases_share_no_name():

@@ -38,6 +38,7 @@ class Confined(Agent):
 
 
 def test_privileges_suffice(lab, service, client, greeters):
+    older = client.connect(service.vip, service.ports[0].port)
     agent = Confined(lab, workers=2)
     agent.start()
     status = dict(line.split(":\t", 1) for line in Path(f"/proc/{agent.pid}/status").read_text().splitlines())
@@ -55,6 +56,13 @@ def test_privileges_suffice(lab, service, client, greeters):
     # The hooks see each connection once: none is attached above the pods as well.
     metrics = dict(line.rsplit(" ", 1) for line in agent.admin("/metrics")[1].splitlines() if line[0] != "#")
     assert (metrics["weir_bpf_handed_over_total"], metrics["weir_bpf_handover_missed_total"]) == ("2", "0")
+    # Socket diagnosis in the pod's namespace, and the right to close a connection there.
+    agent.wait(lambda: agent.enrolment(client)["unmanaged_connections"] == 1, 5, "the older connection is counted")
+    agent.weirctl("adopt", "--pod", "client", "--yes", "--active")
+    with pytest.raises(ConnectionAbortedError):
+        while older.recv(4096):
+            pass
+    older.close()
     assert agent.stop() == 0
     assert (lab.bpf_dir / "v1" / "links").exists()
     agent.uninstall()

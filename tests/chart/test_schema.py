@@ -26,6 +26,7 @@ WRONG = [
     ({"workers": 0}, ["at '/workers'", "minimum: got 0, want 1"]),
     ({"workers": 65}, ["at '/workers'", "maximum: got 65, want 64"]),
     ({"redirect": "maybe"}, ["at '/redirect'", "'auto', 'on', 'off'"]),
+    ({"events": "no"}, ["at '/events'", "got string, want boolean"]),
     ({"drainTimeout": "10 minutes"}, ["at '/drainTimeout'", DURATION]),
     ({"drainTimeout": 600}, ["at '/drainTimeout'", "got number, want string"]),
     ({"sendTimeout": "-1s"}, ["at '/sendTimeout'", DURATION]),

@@ -9,7 +9,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 
 import objects  # noqa: E402
 from kube import Cluster, timed  # noqa: E402
-from lab import processes  # noqa: E402
 from objects import APP  # noqa: E402
 
 
@@ -21,7 +20,7 @@ def cluster():
 
 @pytest.fixture(scope="session")
 def target(cluster) -> str:
-    """Three greeters behind a Service, and a client pod, in an enrolled namespace."""
+    """Three greeters behind a Service, and a client pod, in an enrolled namespace; returns the Service's name."""
     probe = {"tcpSocket": {"port": "grpc"}}
     with timed("three servers and a client are ready"):
         cluster.apply(
@@ -32,7 +31,7 @@ def target(cluster) -> str:
         )
         cluster.kubectl("rollout", "status", f"--namespace={APP}", "deployment/greeter", "--timeout=60s", timeout=70)
         cluster.kubectl("wait", f"--namespace={APP}", "pod/client", "--for=condition=Ready", "--timeout=30s")
-    return f"{cluster.get('service', 'greeter', f'--namespace={APP}')['spec']['clusterIP']}:80"
+    return f"greeter.{APP}:80"
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +39,7 @@ def weir(cluster, target) -> None:
     """The chart installed, and the client enrolled."""
     with timed("helm install, rolled out"):
         cluster.install()
-    processes.wait_until(lambda: f"{APP}/client" in cluster.enrolled(), 20, "the client is enrolled", interval=0.3)
+    cluster.wait_enrolled(APP, "client")
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -47,10 +47,15 @@ def service(name: str, namespace: str) -> dict:
     return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": namespace}, "spec": spec}
 
 
-def job(name: str, namespace: str, pods: int, command: list[str]) -> dict:
-    """All pods at once, each one time; those that fail are counted and tried again."""
+def virtual_service(name: str, namespace: str, host: str, *http: dict) -> dict:
+    metadata = {"name": name, "namespace": namespace}
+    return {"apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": metadata, "spec": {"hosts": [host], "http": list(http)}}
+
+
+def job(name: str, namespace: str, pods: int, command: list[str], at_once: int | None = None) -> dict:
+    """All pods at once, or so many, each one time; those that fail are counted and tried again."""
     template = {"spec": {**_spec([container("client", *command)]), "restartPolicy": "Never"}}
-    spec = {"completions": pods, "parallelism": pods, "backoffLimit": pods, "template": template}
+    spec = {"completions": pods, "parallelism": at_once or pods, "backoffLimit": pods, "template": template}
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name, "namespace": namespace}, "spec": spec}
 
 

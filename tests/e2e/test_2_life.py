@@ -1,37 +1,11 @@
 """Agents that come and go while RPCs run."""
 
-import json
 import time
-from contextlib import contextmanager
 
-from kube import SYSTEM, TAGS, timed
+from kube import SYSTEM, TAGS, load, timed
 from objects import APP
 
-
-@contextmanager
-def load(cluster, target, *arguments):
-    """RPCs on one channel for as long as the block takes; yields a function that ends them and returns the result."""
-    process = cluster.start_greet(APP, "client", target, "--concurrency", 4, "--rate", 100, *arguments)
-
-    def result() -> dict:
-        cluster.kubectl("exec", f"--namespace={APP}", "client", "--", "/bin/bash", "-c", STOP)
-        printed = process.communicate(timeout=30)[0].decode()
-        return json.loads(printed.splitlines()[-1])
-
-    try:
-        time.sleep(2)
-        yield result
-    finally:
-        process.kill()
-        process.wait()
-
-
 LONG = '--request={"seconds": 12}'
-# The image has no pkill: bash looks for the client itself.
-STOP = """for folder in /proc/[0-9]*; do
-  mapfile -d '' -t argv <"$folder/cmdline" 2>/dev/null || continue
-  [ "${argv[1]-}" != /apps/greeter_client.py ] || kill "${folder#/proc/}"
-done"""
 
 
 def test_an_update_fails_no_rpc(cluster, target, weir):
@@ -43,7 +17,7 @@ def test_an_update_fails_no_rpc(cluster, target, weir):
             cluster.install(TAGS[1])
         with timed("the old agent has drained"):
             agent = cluster.wait_one_agent(60, before)
-        ended = json.loads(long.communicate(timeout=30)[0].splitlines()[-1])
+        ended = long.result()
         seen = result()
     assert (ended["ok"], ended["errors"]) == (1, [])
     assert agent["spec"]["containers"][0]["image"].endswith(f":{TAGS[1]}")

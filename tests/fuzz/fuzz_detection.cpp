@@ -18,6 +18,17 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     verdict = now;
   }
 
+  // What can't be the one or the other stays so.
+  bool preface = true, settings = true;
+  for (size_t n = 0; n <= size && n < 64; ++n) {
+    if ((!preface && weir::detection::may_be_http2({data, n})) ||
+        (!settings && weir::detection::may_be_settings({data, n})))
+      std::abort();
+    preface = weir::detection::may_be_http2({data, n});
+    settings = weir::detection::may_be_settings({data, n});
+    if (weir::detection::begins_with_settings({data, n}) && !settings) std::abort();
+  }
+
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   if (weir::grpc::percent_decode(weir::grpc::percent_encode(text)) != text) std::abort();
   weir::grpc::percent_decode(text);

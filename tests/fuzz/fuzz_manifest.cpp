@@ -25,8 +25,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   store.replace(file, std::move(half));
   if (!complete && store.size() < before) std::abort();
   auto second = translator.build(store, first.get());
-  for (const auto& [address, place] : second->directory->by_vip) {
-    if (!second->services[place]->find_port(address.port)) std::abort();
+  for (const auto* places : {&second->directory->by_address, second->by_endpoint.get()}) {
+    for (const auto& [address, place] : *places)
+      if (place.port >= second->services[place.service]->ports.size()) std::abort();
   }
   return 0;
 }

@@ -59,6 +59,7 @@ def test_labels(image, version):
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     expected = {
         "title": "weir",
+        "source": "https://github.com/weir/weir",
         "version": version,
         "revision": commit.stdout.strip(),
         "licenses": "Apache-2.0 AND (GPL-2.0-only OR Apache-2.0)",

@@ -1,6 +1,7 @@
 """Attackers as data: what a hostile client, or a hostile backend, writes into its connections, byte by byte, and
 the loop that writes it as fast as it goes. Each has a row in test_attacks.py."""
 
+import functools
 import select
 import socket
 import struct
@@ -13,6 +14,8 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, PRIORITY, RST, SETTINGS, PUSH, PING, GOAWAY, WINDOW, CONTINUATION = range(10)
 END_STREAM, END_HEADERS, PADDED, ACK = 1, 4, 8, 1
 STREAMS = 20_000  # of a connection that opens one after the other
+READS = 8  # before it writes again
+MOST_UNSENT = 1 << 20  # a backend that has so much to send leaves further requests unanswered
 
 
 def frame(kind: int, flags=0, stream=0, payload=b"") -> bytes:
@@ -47,15 +50,16 @@ def literal(name: bytes, value: bytes, indexed=False) -> bytes:
     return (b"\x40" if indexed else b"\0") + integer(len(name), 7) + name + integer(len(value), 7) + value
 
 
-def block(*more: tuple[bytes, bytes]) -> bytes:
+@functools.lru_cache(maxsize=256)
+def block(*more: tuple[bytes, bytes], path=b"/large") -> bytes:
     """The header block of a request for a large file."""
-    fields = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/large"), (b":authority", b"attacked"),
+    fields = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", path), (b":authority", b"attacked"),
               (b"content-type", b"application/grpc"), (b"te", b"trailers"), *more]  # fmt: skip
     return b"".join(literal(*field) for field in fields)
 
 
-def request(stream: int, *more, end=True) -> bytes:
-    return frame(HEADERS, END_HEADERS | (END_STREAM if end else 0), stream, block(*more))
+def request(stream: int, *more, end=True, path=b"/large") -> bytes:
+    return frame(HEADERS, END_HEADERS | (END_STREAM if end else 0), stream, block(*more, path=path))
 
 
 def ids(count=STREAMS) -> range:
@@ -87,8 +91,8 @@ class Script:
 
     def step(self) -> None:
         try:
-            while self.reads and self.open:
-                if not self.received(self.socket.recv(1 << 18)):
+            for _ in range(READS):
+                if self.reads and self.open and not self.received(self.socket.recv(1 << 18)):
                     self.open = False
         except BlockingIOError:
             pass
@@ -161,11 +165,14 @@ def attack(what: Attack, connect: Callable, ended: Callable) -> int:
 @dataclass
 class HostileBackend:
     """Writes `opening` into each connection, `answer(stream)` for each request (its stream 1 is replaced
-    by the request's id), and `again` for ever, in the stream of the first."""
+    by the request's id), and `again` for ever, in the stream of the first. One that doesn't read leaves off after
+    the first; `acks`: the agent's SETTINGS."""
 
     answer: bytes = b""
     again: bytes = b""
     opening: bytes = settings()
+    reads: bool = True
+    acks: bool = True
 
 
 class BackendScript(Script):
@@ -175,20 +182,24 @@ class BackendScript(Script):
 
     def received(self, data: bytes) -> bool:
         self.pending += data
-        drop = min(self.skip, len(self.pending))
-        self.pending, self.skip = self.pending[drop:], self.skip - drop
-        while len(self.pending) >= 9:
-            size = 9 + int.from_bytes(self.pending[:3], "big")
-            if len(self.pending) < size:
+        at, out = min(self.skip, len(self.pending)), b""
+        self.skip -= at
+        while len(self.pending) >= at + 9:
+            size = 9 + int.from_bytes(self.pending[at : at + 3], "big")
+            if len(self.pending) < at + size:
                 break
-            kind, flags, stream = self.pending[3], self.pending[4], int.from_bytes(self.pending[5:9], "big")
-            self.pending = self.pending[size:]
-            if kind == SETTINGS and not flags & ACK:
-                self.out = self.out[self.at :] + frame(SETTINGS, ACK)
-                self.at = 0
+            kind, flags, stream = self.pending[at + 3], self.pending[at + 4], int.from_bytes(self.pending[at + 5 : at + 9], "big")
+            at += size
+            if kind == SETTINGS and not flags & ACK and self.what.acks:
+                out += frame(SETTINGS, ACK)
             elif kind == HEADERS:
+                self.reads = self.what.reads
                 self.again = self.again or with_stream(self.what.again, stream)
-                self.out, self.at = self.out[self.at :] + with_stream(self.what.answer, stream) or self.again, 0
+                if len(self.out) - self.at + len(out) < MOST_UNSENT:
+                    out += with_stream(self.what.answer, stream)
+        self.pending = self.pending[at:]
+        if out or (self.again and not self.wants_write()):
+            self.out, self.at = self.out[self.at :] + out or self.again, 0
         return bool(data)
 
 
@@ -206,10 +217,10 @@ def with_stream(frames: bytes, stream: int) -> bytes:
 class Backend:
     """A pod's server that behaves as a HostileBackend says at the time."""
 
-    def __init__(self, pod, port: int):
+    def __init__(self, pod, port: int, what: HostileBackend | None = None):
         self.listener = pod.listen(port)
         self.listener.setblocking(False)
-        self.what = HostileBackend()
+        self.what = what or HostileBackend()
         self.over = False
         self.begun_for = self.what  # whose connections there are
         self.scripts: list[BackendScript] = []

@@ -3,6 +3,9 @@
 import socket
 
 import pytest
+from lab.service import Port
+
+NODE = "10.244.0.1"
 
 
 @pytest.mark.parametrize(
@@ -54,3 +57,21 @@ def test_the_pods_port_range_is_left_to_it(agent, client):
     """The agent's listener stands above the ephemeral range: servers of the pod bind what they did before."""
     for port in (50051, 15001, 15006, 60999):
         client.listen(port).close()
+
+
+def test_external_ips_and_node_ports_are_left_alone(lab, agent, greeters, client):
+    """Only a ClusterIP is diverted: what comes to the node from outside is kube-proxy's, from a pod as well."""
+    external = "192.0.2.10"
+    ports = [Port("grpc", 50052, 50051, node_port=30052)]
+    with lab.service("outside", ports=ports, pods=greeters, external_ips=[external]) as service:
+        agent.wait_applied()
+        assert len(client.greet(service.target, "--rpcs", 60)["backends"]) == 3
+        before = agent.bpf_stat("diverted")
+        for address, port in ((external, 50052), (NODE, 30052)):
+            with client.connect(address, port) as connection:
+                assert connection.getpeername() == (address, port)
+                assert connection.getsockname()[0] == client.ip
+            result = client.greet(f"{address}:{port}", "--rpcs", 30)
+            assert result["errors"] == []
+            assert len(result["backends"]) == 1, "one connection, one backend"
+        assert agent.bpf_stat("diverted") == before

@@ -73,6 +73,22 @@ def test_rules_and_the_size_of_the_configuration_have_their_rows(tmp_path):
     assert 0 < 10 * small["build_seconds"] < large["build_seconds"] and 0 < small["bytes"] < large["bytes"]
 
 
+def test_plain_tcp_has_its_rows(tmp_path):
+    done = subprocess.run([BENCH, "--rounds", "1", "--extra", "tcp", "--reports", tmp_path], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    rows, meta = (json.loads((tmp_path / name).read_text()) for name in ("bench.json", "bench-meta.json"))
+    relayed = {(proxy, payload) for proxy in ("weir-tcp", "haproxy-tcp") for payload in matrix.TCP_ROWS}
+    learned = {(proxy, payload) for proxy in ("weir-learned", "direct") for payload in matrix.LEARNED_ROWS}
+    assert {(row["proxy"], row["payload"]) for row in rows} == relayed | learned
+    for row in rows:
+        assert row["rounds"] == matrix.TCP_ROUNDS
+        assert row["rps"]["min"] > 0 and row["errors_by_cause"] == {}, row
+    # What was learned hardly ever comes to the agent.
+    cpu = {(row["proxy"], row["payload"]): row["cpu_us_per_rpc"]["median"] for row in rows}
+    assert all(cpu["weir-learned", payload] < 0.5 * cpu["weir-tcp", payload] for payload in matrix.LEARNED_ROWS)
+    assert meta["hook"]["runs"] > 0 and 0 < meta["hook"]["ns"] < 100_000
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_end_in_the_middle_leaves_nothing(number, tmp_path):
     bench = subprocess.Popen(

@@ -77,7 +77,8 @@ PROTOCOLS = [
     (Port("web", 6100, 50051, app_protocol="grpc"), True),
     (Port("web", 6100, 50051, app_protocol="kubernetes.io/h2c"), True),
     (Port("web", 6100, 50051, app_protocol="h2"), True),
-    (Port("api-port", 6100, 50051), False),  # nothing declared, and detection is off by default
+    (Port("api-port", 6100, 50051), True),  # nothing declared: detected
+    (Port("http", 6100, 50051), True),  # HTTP/2 by prior knowledge
     (Port("tcp-x", 6100, 50051), False),
     (Port("grpc", 6100, 50051, app_protocol="tcp"), False),
     (Port("https", 6100, 50051), False),

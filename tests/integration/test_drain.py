@@ -93,3 +93,24 @@ def test_a_second_signal_ends_it_now(agent, client, service):
     assert agent.stop() == 0
     assert time.monotonic() - started < 1.9
     connection.close()
+
+
+def test_pods_that_go_during_the_drain_are_released(lab, client, service):
+    """A pod's network namespace is not kept for as long as another pod's RPCs run."""
+    agent = lab.agent(drain_timeout="30s")
+    agent.start()
+    agent.wait_enrolled(client)
+    agent.wait_applied()
+    gone = lab.pod("gone", dataplane="enabled")
+    agent.wait_enrolled(gone)
+    connection = Client(client.connect(service.vip, 50051, timeout=30))
+    stream = connection.start("Sleep", b'{"seconds": 6}')
+    agent.wait_rpcs(1)
+    agent.signal_stop()
+    agent.wait_withdrawn(client, gone)
+    namespaces = agent.namespaces()
+    gone.remove()
+    agent.wait(lambda: agent.namespaces() == namespaces - 1, 3, "the pod's network namespace is given back")
+    assert connection.finish(stream, timeout=20).grpc_status == 0
+    assert agent.wait_ended() == 0
+    connection.close()

@@ -1,5 +1,6 @@
 """Pods come under weir by label, in time for their first connect, and leave it without a trace."""
 
+import concurrent.futures
 import contextlib
 import os
 
@@ -82,6 +83,10 @@ def test_ports_of_the_pods_own_are_not_taken(lab, agent, service):
         assert backends(pod, service) == 3
 
 
+def percentiles(took: list[float]) -> str:
+    return ", ".join(f"{name} {took[int(share * len(took)) - 1]:.1f} ms" for name, share in (("median", 0.5), ("p99", 0.99), ("most", 1)))
+
+
 def test_a_hundred_starts_are_in_time(lab, agent, service):
     """The listener is open within 20 ms of the sandbox process; an application comes 140 ms later at the earliest."""
     took = []
@@ -93,7 +98,22 @@ def test_a_hundred_starts_are_in_time(lab, agent, service):
             assert backends(pod, service) == 3
         pod.remove()
     took.sort()
-    assert took[95] < 20 and took[99] < 140, took[-10:]
+    print(f"one after another: {percentiles(took)}")
+    assert took[98] < 20, took[-10:]  # p99
+    assert took[99] < 140, took[-10:]
+
+
+def test_a_burst_of_starts(lab, agent):
+    """Twenty pods at once on a node of two cores: making the namespaces keeps these busy, so half are as fast as one alone, and
+    nobody later than an application can come."""
+    with concurrent.futures.ThreadPoolExecutor(20) as starting:
+        pods = list(starting.map(lambda i: lab.pod(f"burst-{i}", dataplane="enabled"), range(20)))
+    agent.wait_enrolled(*pods)
+    took = sorted(agent.enrolment(pod)["enrolment_ms"] for pod in pods)
+    for pod in pods:
+        pod.remove()
+    print(f"twenty at once: {percentiles(took)}")
+    assert took[9] < 20 and took[-1] < 140, took
 
 
 def test_pods_that_go_give_everything_back(lab, agent, service):

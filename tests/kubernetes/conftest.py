@@ -5,17 +5,15 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "integration"))
+for folder in ("integration", "chart"):
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / folder))
 
 from lab.control_plane import ControlPlane  # noqa: E402
+from render import one, render  # noqa: E402
 
-READ = ["get", "list", "watch"]
-# What an agent has to be allowed.
-RULES = [
-    {"apiGroups": [""], "resources": ["pods", "namespaces", "services", "nodes", "configmaps"], "verbs": READ},
-    {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": READ},
-    {"apiGroups": ["networking.istio.io"], "resources": ["virtualservices", "destinationrules"], "verbs": READ},
-]
+# What the chart lets an agent do everywhere if it writes no Events, and what comes with these.
+RULES = one(render(values={"events": False}), "ClusterRole")["rules"]
+EVENT_RULES = [rule for role in ("ClusterRole", "Role") for rule in one(render(), role)["rules"] if rule not in RULES]
 
 
 @pytest.fixture(scope="module")

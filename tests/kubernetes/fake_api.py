@@ -1,4 +1,4 @@
-"""A scripted API server: lists, watches and WatchLists of what it holds, and any fault in their place.
+"""A scripted API server: lists, watches and WatchLists of what it holds, writes to it, and any fault in their place.
 
 It listens in a network namespace and takes the lab's objects as manifests.Directory does (set it as Lab.objects),
 so a test changes endpoints in the words of the lab and sees what the agent makes of the events. A fault is a function
@@ -24,12 +24,33 @@ KINDS = {
     "endpointslices": ("discovery.k8s.io/v1", "EndpointSlice"),
     "virtualservices": ("networking.istio.io/v1", "VirtualService"),
     "destinationrules": ("networking.istio.io/v1", "DestinationRule"),
+    "gateways": ("networking.istio.io/v1", "Gateway"),
+    "authorizationpolicies": ("security.istio.io/v1", "AuthorizationPolicy"),
+    "requestauthentications": ("security.istio.io/v1", "RequestAuthentication"),
+    "peerauthentications": ("security.istio.io/v1", "PeerAuthentication"),
+    "daemonsets": ("apps/v1", "DaemonSet"),
+    **{"events": ("v1", "Event"), "leases": ("coordination.k8s.io/v1", "Lease")},
 }
+# A resource of its own, so to say: /apis/GROUP
+GROUPS = {version.partition("/")[0] for version, _ in KINDS.values() if "/" in version}
 PLURALS = {kind: plural for plural, (_, kind) in KINDS.items()}
 
 
 def status(code: int, reason: str, message: str) -> dict:
     return {"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message, "reason": reason, "code": code}
+
+
+def merged(target, patch):
+    """RFC 7386."""
+    if not isinstance(patch, dict):
+        return patch
+    result = dict(target) if isinstance(target, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            result.pop(key, None)
+        else:
+            result[key] = merged(result.get(key), value)
+    return result
 
 
 @dataclass(frozen=True)
@@ -46,18 +67,23 @@ class Exchange(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
+        self.body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or "null")
         url = urlsplit(self.path)
         self.query = dict(parse_qsl(url.query))
         parts = [part for part in url.path.split("/") if part]
         at = next((i for i, part in enumerate(parts) if part in KINDS and (part != "namespaces" or i >= len(parts) - 2)), None)
         self.resource = parts[at] if at is not None else ""
         self.object_name = parts[at + 1] if at is not None and at + 1 < len(parts) else ""
+        if parts[:1] == ["apis"] and len(parts) == 2:
+            self.resource = parts[1]
         self.watches = self.query.get("watch") in ("1", "true")
         fault = self.api.note(self)
         try:
             (fault or Exchange.behave)(self)
         except OSError:
             self.close_connection = True  # the agent left, or the test cut the connection
+
+    do_POST = do_PUT = do_PATCH = do_GET
 
     def log_message(self, *_) -> None:
         pass
@@ -68,8 +94,12 @@ class Exchange(BaseHTTPRequestHandler):
 
     def behave(self) -> None:
         """As a real one does."""
-        if self.resource not in self.api.served:
+        if self.resource in GROUPS:
+            self.group()
+        elif self.resource not in self.api.served:
             self.refuse(404, "NotFound", "the server could not find the requested resource")
+        elif self.command != "GET":
+            self.write()
         elif self.object_name:
             self.get()
         elif self.watches:
@@ -92,9 +122,24 @@ class Exchange(BaseHTTPRequestHandler):
     def get(self) -> None:
         found = [o for o in self.api.items(self.resource, {}) if o["metadata"]["name"] == self.object_name]
         if found:
-            self.reply(200, json.dumps(found[0]).encode())
+            self.reply(200, json.dumps(self.shape(found[0])).encode())
         else:
             self.refuse(404, "NotFound", f'{self.resource} "{self.object_name}" not found')
+
+    def write(self) -> None:
+        code, answer = self.api.write(self.command, self.resource, self.object_name, self.body)
+        if code < 300:
+            self.reply(code, json.dumps(answer).encode())
+        else:
+            self.refuse(code, answer, answer)
+
+    def group(self) -> None:
+        versions = {KINDS[kind][0] for kind in self.api.served if KINDS[kind][0].startswith(f"{self.resource}/")}
+        if not versions:
+            return self.refuse(404, "NotFound", "the server could not find the requested resource")
+        listed = [{"groupVersion": version, "version": version.partition("/")[2]} for version in sorted(versions)]
+        group = {"kind": "APIGroup", "apiVersion": "v1", "name": self.resource, "versions": listed}
+        self.reply(200, json.dumps(group).encode())
 
     def list(self) -> None:
         self.reply(200, json.dumps(self.page()).encode())
@@ -178,6 +223,7 @@ class Request:
     watches: bool
     query: dict
     headers: dict = field(repr=False)
+    method: str = "GET"
 
 
 class FakeApi:
@@ -203,9 +249,10 @@ class FakeApi:
         self._server.socket = processes.open_socket(netns)
         self._server.socket.bind(("127.0.0.1", 0))
         self._server.server_activate()
-        self.url = f"{'https' if certificate else 'http'}://127.0.0.1:{self._server.socket.getsockname()[1]}"
+        self.port = self._server.socket.getsockname()[1]
+        self.url = f"{'https' if certificate else 'http'}://127.0.0.1:{self.port}"
         if certificate:
-            tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            tls = self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             tls.load_cert_chain(*certificate)
             # The handshake is the connection's own thread's, not that of accept().
             self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
@@ -295,8 +342,23 @@ class FakeApi:
         """Remembers the request; returns the fault that answers it, if there is one."""
         with self._changed:
             headers = {k.lower(): v for k, v in exchange.headers.items()}
-            self.requests.append(Request(time.monotonic(), exchange.resource, exchange.watches, exchange.query, headers))
+            self.requests.append(Request(time.monotonic(), exchange.resource, exchange.watches, exchange.query, headers, exchange.command))
             return self._faults.get(exchange.resource)
+
+    def write(self, method: str, resource: str, name: str, body: dict) -> tuple[int, object]:
+        """Status and object, or the reason of a refusal."""
+        with self._changed:
+            place = next((p for p in self._stored if p[0] == resource and p[2] == (name or body["metadata"]["name"])), None)
+            if (place is None) != (method == "POST"):
+                return (409, "AlreadyExists") if place else (404, "NotFound")
+            before = self._stored.get(place, {})
+            if method == "PUT" and body["metadata"].get("resourceVersion") != before["metadata"]["resourceVersion"]:
+                return 409, "Conflict"
+            if method == "POST":
+                place = (resource, body["metadata"].get("namespace", ""), body["metadata"]["name"])
+            written = merged(before, body) if method == "PATCH" else body
+            self._stored[place] = self.emit("ADDED" if method == "POST" else "MODIFIED", written)
+            return 201 if method == "POST" else 200, self._stored[place]
 
     def hold(self, connection) -> None:
         with self._changed:

@@ -2,9 +2,11 @@
 agent follows it again."""
 
 import json
+import re
 import socket
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from fake_api import FakeApi
@@ -12,6 +14,7 @@ from lab.certificates import Authority
 from lab.control_plane import write_kubeconfig
 
 MIB = 1 << 20
+LIST_PEAK_MIB = 200  # of a list of 50 MB
 WATCH_SILENCE = 5  # seconds; the server's bookmarks come every second
 
 
@@ -263,12 +266,22 @@ def test_a_list_of_50_mb(api, agent, client, service, greeters, load):
         exchange.reply(200, body)
 
     began = time.monotonic()
+    Path(f"/proc/{agent.pid}/clear_refs").write_text("5")  # the peak counts from here
+    before = peak_mib(agent.pid)
     with api.fault(without_watch_lists(large), "services"):
         make_it_list(api, agent, "services")
         agent.wait(lambda: [r for r in api.asked("services", began) if r.query.get("resourceVersion")], 60, "the list was read")
         follows(agent, client, service, greeters)
+    peak = peak_mib(agent.pid) - before
+    print(f"a list of 50 MB took {peak:.0f} MiB at its peak")
+    assert peak <= LIST_PEAK_MIB
     make_it_list(api, agent, "services")
     follows(agent, client, service, greeters)
+
+
+def peak_mib(pid):
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
 
 
 def test_watches_that_stall(api, agent, client, service, greeters, load):
@@ -295,6 +308,69 @@ def test_watches_that_stall(api, agent, client, service, greeters, load):
         service.set_ready(greeters[0], True)
         over.set()
     agent.wait_applied(timeout=40)
+    follows(agent, client, service, greeters)
+
+
+@pytest.mark.parametrize("drop", [b" ", b"\n"])
+def test_watches_that_drip(impatient, api, agent, client, service, greeters, load, drop):
+    """They are never silent, and never say anything. That is not patience's due."""
+
+    def drip(exchange):
+        if not exchange.watches:
+            return exchange.behave()
+        exchange.begin_stream()
+        exchange.initial_events()
+        ends = time.monotonic() + 60
+        while time.monotonic() < ends:
+            exchange.chunk(drop)
+            time.sleep(0.2)
+        return hang_up(exchange)
+
+    with api.fault(drip, "endpointslices"):
+        begun = time.monotonic()
+        agent.wait(lambda: api.asked("endpointslices", begun), 20, "the watch is begun")
+        first = len(api.asked("endpointslices", begun))
+        agent.wait(lambda: len(api.asked("endpointslices", begun)) > first, 3 * WATCH_SILENCE, "the watch is given up")
+        assert time.monotonic() - begun > WATCH_SILENCE / 2
+    follows(agent, client, service, greeters)
+
+
+def test_a_watch_that_has_begun_is_followed(impatient, api, agent, load):
+    """Whatever was wrong before it, and though nothing happens for long."""
+    over = threading.Event()
+
+    def quiet(exchange):
+        if not exchange.watches:
+            return exchange.behave()
+        exchange.begin_stream()
+        over.wait(30)
+        return hang_up(exchange)
+
+    def followed():
+        return agent.metric("weir_kubernetes_followed", resource="services")
+
+    with api.fault(refusal(500, "InternalError"), "services"):
+        agent.wait(lambda: followed() == 0, 20, "it is seen that they are not followed")
+        with api.fault(quiet, "services"):
+            agent.wait(lambda: followed() == 1, WATCH_SILENCE - 1, "they are followed again")
+            over.set()
+
+
+def test_the_age_of_what_was_heard(impatient, api, agent, client, service, greeters, load):
+    """While nobody answers it grows, for each resource, also those that are not there; nothing else changes."""
+
+    def ages():
+        resources = ("services", "endpointslices", "local pods", "virtualservices", "authorizationpolicies")
+        return [agent.metric("weir_kubernetes_last_contact_seconds", resource=resource) for resource in resources]
+
+    agent.wait(lambda: min(ages()) >= 0, 20, "all is heard of once")
+    began = time.monotonic()
+    with api.fault(hang_up):
+        agent.wait(lambda: min(ages()) > 4, 20, "all that was heard is old")
+        assert max(ages()) <= time.monotonic() - began + 3, "bookmarks came every second before"
+        assert agent.ready()
+        assert "watching" not in agent.weirctl("status")
+    agent.wait(lambda: 0 <= max(ages()) < 3, 40, "all is heard of again")
     follows(agent, client, service, greeters)
 
 
@@ -343,9 +419,15 @@ def finding_on(agent, name):
 def test_missing_crds_are_asked_for_again(impatient, api, agent, client, service, greeters, load):
     """404: there are no such objects, and that is no fault; they count from when they can be had."""
     began = time.monotonic()
-    with api.fault(FAULTS["404"], "virtualservices", "destinationrules"):
-        agent.wait(lambda: len(api.asked("virtualservices", began)) >= 6, 60, "all versions were asked for twice")
+    group = "networking.istio.io"
+    missing = ("virtualservices", "destinationrules", "gateways")
+    with api.fault(FAULTS["404"], *missing, group):
+        agent.wait(lambda: len(api.asked(group, began)) >= 2, 60, "their group was asked for twice")
+        for resource in missing:
+            versions = len(api.asked(resource, began))
+            assert versions == 3, f"{resource}: each version is asked for once, and then the group"
         assert agent.ready()
+        assert agent.metric("weir_kubernetes_last_contact_seconds", resource="virtualservices") < 1 + time.monotonic() - began
     rule = {
         "apiVersion": "networking.istio.io/v1",
         "kind": "VirtualService",
@@ -354,9 +436,122 @@ def test_missing_crds_are_asked_for_again(impatient, api, agent, client, service
     }
     with service.lab.service("ruled", pods=greeters) as ruled:
         api.publish("rule", rule)
-        agent.wait(lambda: client.greet(ruled.target, "--rpcs", 1)["errors"], 30, "the rule is obeyed")
+        agent.wait(lambda: client.greet(ruled.target, "--rpcs", 1)["errors"], 60, "the rule is obeyed")
         api.withdraw("rule")
         agent.wait(lambda: not client.greet(ruled.target, "--rpcs", 1)["errors"], 5, "the rule is gone")
+
+
+def policy(kind, **spec):
+    return {
+        "apiVersion": "security.istio.io/v1",
+        "kind": kind,
+        "metadata": {"name": kind.lower(), "namespace": "default"},
+        "spec": spec,
+    }
+
+
+def test_security_policies_are_loud(impatient, api, agent, load):
+    """weir enforces none of them; each is a finding and an error in the log, as those in files are. They may be listed or
+    come while they are watched."""
+    deny = policy("AuthorizationPolicy", action="DENY", rules=[{}])
+    strict = policy("PeerAuthentication", mtls={"mode": "STRICT"})
+    token = policy("RequestAuthentication", jwtRules=[{"issuer": "x"}])
+    gateway = {**policy("Gateway", servers=[]), "apiVersion": "networking.istio.io/v1"}
+    names = ("authorizationpolicy", "peerauthentication", "requestauthentication")
+    expected = dict.fromkeys(names, "WEIR0202") | {"gateway": "WEIR0201"}
+
+    def told():
+        return {name: found[0]["code"] for name in expected if (found := finding_on(agent, f"/{name}"))}
+
+    def followed():
+        """Kinds that were missing a moment ago (an earlier test) are asked for again one after the other."""
+        kinds = ("authorizationpolicies", "peerauthentications", "requestauthentications", "gateways")
+        agent.wait(lambda: all(agent.metric("weir_kubernetes_followed", resource=kind) for kind in kinds), 60, "all are followed")
+
+    followed()
+    api.publish("policies", deny, strict, token, gateway)
+    agent.wait(lambda: told() == expected, 5, "each is told")
+    line = "WEIR0202 AuthorizationPolicy default/authorizationpolicy: AuthorizationPolicy is NOT enforced"
+    agent.wait(lambda: line in agent.log_tail(100), 5, "it is in the log")
+    agent.stop()
+    agent.start(timeout=30)
+    followed()
+    agent.wait(lambda: told() == expected, 5, "each is told from the start")
+    api.publish("policies", policy("PeerAuthentication", mtls={"mode": "PERMISSIVE"}), deny)
+    agent.wait(lambda: told() == {"authorizationpolicy": "WEIR0202", "peerauthentication": "WEIR0203"}, 5, "what has gone is not told")
+    api.withdraw("policies")
+    agent.wait(lambda: not told(), 5, "nothing is told")
+
+
+def test_policies_that_may_not_be_read(api, agent, client, service, greeters):
+    """As with the rights of an older chart: it is said, and nothing waits for it."""
+    agent.stop()
+    with api.fault(refusal(403, "Forbidden", "peerauthentications is forbidden"), "peerauthentications"):
+        agent.start(timeout=30)
+        agent.wait(lambda: "peerauthentications is forbidden" in agent.log_tail(100), 10, "it is in the log")
+        assert agent.metric("weir_kubernetes_followed", resource="peerauthentications") == 0
+        agent.wait_enrolled(client)
+        agent.wait_applied()
+        follows(agent, client, service, greeters)
+
+
+def test_the_meshs_configuration(api, agent, client, greeters, service):
+    """The ConfigMap istio of istio-system, and no other one: here it says whom rules without exportTo are for."""
+    rule = {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "VirtualService",
+        "metadata": {"name": "rule", "namespace": "another"},
+        "spec": {"hosts": ["meshed.default.svc.cluster.local"], "http": [{"directResponse": {"status": 418}}]},
+    }
+
+    def mesh(text, name="istio"):
+        metadata = {"name": name, "namespace": "istio-system"}
+        return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"mesh": text}}
+
+    def obeyed():
+        return bool(client.greet(meshed.target, "--rpcs", 1)["errors"])
+
+    own = 'defaultVirtualServiceExportTo: ["."]\n'
+    with service.lab.service("meshed", pods=greeters) as meshed:
+        api.publish("rule", rule)
+        agent.wait(obeyed, 10, "the rule is obeyed")
+        api.publish("mesh", mesh(own, "another"))
+        time.sleep(0.5)
+        assert obeyed()
+        api.publish("mesh", mesh(own))
+        agent.wait(lambda: not obeyed(), 10, "the rule is for its own namespace")
+        api.publish("mesh", mesh("defaultVirtualServiceExportTo: ["))
+        agent.wait(lambda: finding_on(agent, "istio-system/istio"), 5, "there is a finding")
+        assert not obeyed(), "the last good one stays"
+        api.withdraw("mesh")
+        agent.wait(obeyed, 10, "without it rules are for all")
+        api.withdraw("rule")
+
+
+def test_an_authority_that_is_renewed(lab, api, agent, client, service, greeters, authority, tmp_path):
+    """The server's certificate is another authority's one day, and so is the file that the kubeconfig names. In between the
+    agent believes neither, and says so."""
+    agent.stop()
+    trusted = lab.folder / "renewed-ca.crt"
+    trusted.write_bytes(authority.certificate.read_bytes())
+    newer = Authority(tmp_path)
+    with FakeApi(lab.netns, authority.sign("old", "/CN=fake", "IP:127.0.0.1")) as server:
+        for key, objects in api.published().items():
+            server.publish(key, *objects)
+        cluster = {"server": server.url, "certificate_authority": trusted}
+        kubeconfig = write_kubeconfig(lab.folder / "renewed.kubeconfig", cluster, {"token": "secret"})
+        other = lab.agent(kubeconfig=kubeconfig)
+        other.start(timeout=30)
+        server.tls.load_cert_chain(*newer.sign("new", "/CN=fake", "IP:127.0.0.1"))
+        server.drop_connections()
+        other.wait(lambda: re.search("services of .* certificate", other.log_tail(100)), 20, "it is not believed")
+        assert other.metric("weir_kubernetes_followed", resource="services") == 0 and other.ready()
+        trusted.write_bytes(newer.certificate.read_bytes())
+        other.wait(lambda: other.metric("weir_kubernetes_followed", resource="services") == 1, 60, "it is believed")
+        other.stop()
+    agent.start(timeout=30)
+    agent.wait_enrolled(client)
+    agent.wait_applied()
 
 
 def test_a_server_without_tls(lab, api, agent, client, service, greeters):

@@ -28,12 +28,12 @@ def declared_ports(world: World) -> Seen:
     return Seen(f"{found[0]} and {found[1]} servers", found == [3, 3])
 
 
-@scenario("api-port, nothing declared", "no detection yet: works as plain TCP, 1 server; a finding says declare it")
+@scenario("api-port, nothing declared", "detected: one connection reaches all 3 servers; a finding says declare it")
 def undeclared_port(world: World) -> Seen:
     ports = mission_ports("service-generic.yaml")
     with world.service("api-service", *world.servers, ports=ports) as service:
         result = world.greet(service.target, "--rpcs", 60)
         found = [f"{f['code']} {f['fix']}" for f in world.findings(service.manifest.name, "WEIR0301")]
-    text = f"{errors(result)}, {len(result['backends'])} server; {shorten('; '.join(found), 42) or 'no finding'}"
-    passed = not result["errors"] and len(result["backends"]) == 1 and any("WEIR0301 declare it" in f for f in found)
+    text = f"{errors(result)}, {len(result['backends'])} servers; {shorten('; '.join(found), 42) or 'no finding'}"
+    passed = not result["errors"] and len(result['backends']) == 3 and any("WEIR0301 declare it" in f for f in found)
     return Seen(text, passed)

@@ -16,7 +16,8 @@ from bench.load import sample  # noqa: E402
 META = {"date": "2026-01-31", "machine": "2 cores", "command": "make bench", "rounds": 3, "missing": {},
         "memory": [{"proxy": "weir", "what": "idle connection", "count": 5000, "bytes": 6144}],
         "routes": [{"what": "no VirtualService", "ns": 21.0}, {"what": "ten rules", "ns": 271.0}],
-        "sizes": [{"what": "10000 of each", "bytes": 200 * 2**20, "build_seconds": 0.25}], "second_opinion": {"1x1": 0.46}}  # fmt: skip
+        "sizes": [{"what": "10000 of each", "bytes": 200 * 2**20, "build_seconds": 0.25}], "second_opinion": {"1x1": 0.46},
+        "hook": {"ns": 312.5, "runs": 5000}}  # fmt: skip
 
 
 def one(round=1, proxy="weir", shape="1x1", payload="tiny", cpu=10.0, **more):
@@ -59,17 +60,18 @@ def test_rows_have_the_agreed_fields():
 
 def met(rows, words, **meta):
     """The verdict on the one goal whose name has all the words."""
-    verdicts = report.verdicts(rows, {"memory": [], "routes": [], **meta})
+    verdicts = report.verdicts(rows, {"memory": [], "routes": [], "hook": None, **meta})
     (verdict,) = [v for goal, v in verdicts if all(w in goal for w in words.split("|"))]
     return verdict
 
 
+IN_TURN = matrix.IN_TURN_SHAPE
 # name, weir's figures, HAProxy's, words of the goal, begin of its verdict
 VERDICTS = [
-    ("met", dict(cpus=[6.9, 7.0, 7.1], beside=[10, 10, 10]), "cpu at 1x1, tiny", "met: 0.70"),
-    ("not met", dict(cpus=[7.0, 7.1, 7.2], beside=[10, 10, 10]), "cpu at 1x1, tiny", "NOT met: 0.71"),
+    ("met", dict(cpus=[6.9, 7.0, 7.1], beside=[10, 10, 10], shape=IN_TURN), "cpu at 1x1, in turn, tiny", "met: 0.70"),
+    ("not met", dict(cpus=[7.0, 7.1, 7.2], beside=[10, 10, 10], shape=IN_TURN), "cpu at 1x1, in turn, tiny", "NOT met: 0.71"),
     ("other shape", dict(cpus=[1, 1, 1], beside=[10, 10, 10]), "cpu at 1x100, tiny", "not measured"),
-    ("system", dict(cpus=[11, 11, 11], beside=[10, 10, 10]), "system at 1x1,", "NOT met: 1.10"),
+    ("system", dict(cpus=[11, 11, 11], beside=[10, 10, 10], shape=IN_TURN), "system at 1x1,", "NOT met: 1.10"),
     ("p99", dict(cpus=[11, 9, 9], beside=[10, 10, 10], shape="open 70 %"), "p99 at open 70 %", "met: 0.90"),
     ("varying", dict(cpus=[5], beside=[10], shape="1x100", payload="varying"), "1x100, varying", "NOT met: 0.50"),
 ]
@@ -107,6 +109,39 @@ def test_verdicts_on_memory_and_errors():
     assert met(report.rows([one(errors={"reset": 1})]), "no errors") == "NOT met: weir 1x1 tiny (1)"
 
 
+# proxy, payload, beside, what of the sample, figures of both round by round, begin of the verdict
+TCP = [
+    ("weir-tcp", "tcp bulk", "haproxy-tcp", "cpu", ([1, 8, 1], [2, 8, 2]), "met: 0.50"),
+    ("weir-tcp", "tcp connect", "haproxy-tcp", "cpu", ([3, 9, 3], [2, 10, 2]), "NOT met: 1.50"),
+    ("weir-tcp", "tcp greeting", "haproxy-tcp", "p50_us", ([100, 90, 80], [101, 89, 82]), "met: 0.99"),
+    ("weir-learned", "tcp connect", "direct", "rps", ([960, 970, 500], [1000, 1000, 1000]), "met: 1.04"),
+    ("weir-learned", "tcp bulk", "direct", "rps", ([940, 960, 500], [1000, 1000, 1000]), "NOT met: 1.06"),
+]
+
+
+@pytest.mark.parametrize("proxy,payload,beside,what,figures,expected", TCP)
+def test_verdicts_on_plain_tcp(proxy, payload, beside, what, figures, expected):
+    shape = matrix.TCP_ROWS[payload].shape
+    rows = report.rows(
+        [one(n, name, shape, payload, **{what: value})
+         for name, values in zip((proxy, beside), figures) for n, value in enumerate(values, 1)]
+    )  # fmt: skip
+    assert met(rows, f"{proxy}'s|{payload}:") == expected
+    assert report.markdown(rows, {**META, "memory": []}).count(f"{payload}, {shape}: {expected.split(': ')[1]} of {beside}'s.") == 1
+
+
+def test_every_goal_on_plain_tcp_is_measured():
+    assert {(goal.shape, goal.payload) for goal in matrix.TCP_GOALS} == {(r.shape, p) for p, r in matrix.TCP_ROWS.items()}
+    assert {row.mode for row in matrix.TCP_ROWS.values()} == set(matrix.TCP_MODES)
+    assert all(goal.metric in report.METRICS for goal in (*matrix.GOALS, *matrix.TCP_GOALS))
+
+
+def test_verdicts_on_the_connect_hook():
+    assert met([], "connect hook", hook=META["hook"]) == "met: 312"
+    assert met([], "connect hook", hook={"ns": 501.4, "runs": 10}) == "NOT met: 501"
+    assert met([], "connect hook") == "not measured"
+
+
 def test_verdicts_on_routing_alone():
     assert met([], "routing with ten rules", routes=META["routes"]) == "met: 250"
     slow = [META["routes"][0], {"what": "ten rules", "ns": 522.0}]
@@ -120,7 +155,7 @@ def test_beside_the_l4_floor():
 
 
 def test_every_goal_is_a_row_of_the_full_run():
-    assert {(goal.shape, goal.payload) for goal in matrix.GOALS} <= set(matrix.FULL)
+    assert {(goal.shape, goal.payload) for goal in matrix.GOALS} <= {*matrix.FULL, (matrix.IN_TURN_SHAPE, "tiny")}
     assert set(matrix.QUICK) <= set(matrix.FULL)
     assert {shape for shape, _ in matrix.FULL} <= set(matrix.SHAPES)
     assert {payload for _, payload in matrix.FULL} <= set(matrix.PAYLOADS)
@@ -161,6 +196,7 @@ def test_tables_name_every_row():
         "at 1x1, 10000 endpoints: 1.12 of that at 1x1, 10 endpoints.",
         "weir with 10000 of each (VirtualServices and endpoints): 200 MiB resident, the configuration built in 250.0 ms.",
         "0.46 at 1x1",
+        "The connect hook with a learned verdict: 312 ns.",
     ]:
         assert words in text
 
@@ -175,7 +211,7 @@ def test_the_readme_has_a_section_that_can_be_replaced():
 
 
 def test_check_reads_what_the_bench_wrote(tmp_path):
-    (tmp_path / "bench.json").write_text(json.dumps(report.rows(pair([6], [10]))))
+    (tmp_path / "bench.json").write_text(json.dumps(report.rows(pair([6], [10], shape=IN_TURN))))
     (tmp_path / "bench-meta.json").write_text(json.dumps(META))
     done = subprocess.run(
         [REPOSITORY / "tests/bench/bench", "--check", "--reports", tmp_path], capture_output=True, text=True, timeout=30

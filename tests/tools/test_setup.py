@@ -82,8 +82,10 @@ def test_not_root(tmp_path):
 
 
 def test_the_package_list_is_sorted_out():
-    names = [line.split("#")[0].strip() for line in (REPOSITORY / "packages.txt").read_text().splitlines()]
-    names = [n for n in names if n]
-    assert len(names) == len(set(names))
+    groups = (REPOSITORY / "packages.txt").read_text().split("\n\n")
+    lines = [(group.startswith("# Matrix"), line) for group in groups for line in group.splitlines() if not line.startswith("#")]
+    names = [name for optional, name in lines if not optional]
+    assert len(lines) == len({name for _, name in lines})
+    assert len(names) < len(lines), "the group Matrix is installed by --matrix alone"
     known = subprocess.run(["dpkg-query", "-W", "-f", "${Package}\n"], capture_output=True, text=True).stdout.split()
     assert set(names) <= set(known)

@@ -1,4 +1,4 @@
-"""A Kubernetes node of real components on this machine: etcd, the control plane, containerd, kubelet, kube-proxy.
+"""A Kubernetes node of real components on this machine: etcd, the control plane, CoreDNS, containerd, kubelet, kube-proxy.
 
     tools/cluster/up               Ready in some ten seconds
     tools/cluster/enter COMMAND    e.g. kubectl get pods --all-namespaces

@@ -11,6 +11,7 @@ CLIENTS = {
     "kube-controller-manager": "/CN=system:kube-controller-manager",
     "kube-scheduler": "/CN=system:kube-scheduler",
     "kube-proxy": "/CN=system:kube-proxy",
+    "coredns": "/O=system:masters/CN=coredns",
     "kubelet": "/O=system:nodes/CN=system:node:{node}",
     # The API server's own, towards the kubelet (logs, exec).
     "kubelet-client": "/O=system:masters/CN=kube-apiserver-kubelet-client",

@@ -73,10 +73,7 @@ class Node:
 
     def stop(self) -> None:
         """Ends the node and its pods and removes what they had. Harmless when there is none."""
-        cgroups.remove(self._cgroup)
-        for hierarchy in _hierarchies():
-            for name in ("kubepods", "k8s.io"):
-                cgroups.remove(hierarchy / name)
+        self._end_processes()
         shutil.rmtree(FOLDER, ignore_errors=True)
 
     def enter_argv(self, argv: list[str]) -> list[str]:
@@ -88,11 +85,52 @@ class Node:
     def run(self, *argv, check=True, timeout=60.0) -> subprocess.CompletedProcess:
         return processes.run(self.enter_argv(list(map(str, argv))), check=check, timeout=timeout)
 
+    def lose_power(self) -> None:
+        """All that runs is gone at once, with the node's memory (/run, bpffs); what is on disk stays, for boot()."""
+        self._end_processes()
+        for process in self._running.values():
+            process.wait(10)
+        self._running.clear()
+
+    def boot(self, images: list[Path] = (), say=lambda text: None) -> None:
+        """The node with what is on its disk. Pods that it had before may need some more seconds."""
+        self._cgroup.mkdir()
+        self._hold_namespaces()
+        say("namespaces")
+        self._spawn(self.settings.etcd())
+        self._spawn(self.settings.containerd())
+        self._spawn(self.settings.api_server())
+        self._wait("containerd", lambda: self._says("ctr", "--address", CONTAINERD, "version"))
+        for image in images:
+            self.run("ctr", "--address", CONTAINERD, "--namespace", "k8s.io", "images", "import", image, timeout=300.0)
+        say("containerd and images")
+        self._wait("kube-apiserver", lambda: self._says("kubectl", "get", "--raw", "/readyz") == "ok")
+        say("API server")
+        for program in ("controller_manager", "scheduler", "kubelet", "kube_proxy", "coredns"):
+            self._spawn(getattr(self.settings, program)())
+        ready = 'jsonpath={.status.conditions[?(@.type=="Ready")].status}'
+        self._wait("kubelet", lambda: self._says("kubectl", "get", "node", self.settings.node, "--output", ready) == "True")
+        self._wait("kube-controller-manager", lambda: self._says("kubectl", "get", "serviceaccount", "default"))
+        self._wait("kube-proxy", lambda: self._says("nft", "list", "table", "ip", "kube-proxy"))
+        say(f"{self.settings.node} is Ready")
+
+    def restart(self, *programs: str) -> None:
+        """SIGKILL for programs of the node ("containerd", "kubelet"), which are started again; pods are left alone."""
+        for name in programs:
+            self._running[name].kill()
+            self._running[name].wait(10)
+        for name in programs:
+            self._spawn(getattr(self.settings, name)())
+
+    def _end_processes(self) -> None:
+        cgroups.remove(self._cgroup)
+        for hierarchy in _hierarchies():
+            for name in ("kubepods", "k8s.io"):
+                cgroups.remove(hierarchy / name)
+
     def _start(self, images: list[Path], say) -> None:
         for name in ("lib", "log", "log/programs"):
             (FOLDER / name).mkdir(parents=True)
-        self._cgroup.mkdir()
-        self._hold_namespaces()
         credentials.make(
             self.settings.credentials,
             self.settings.server,
@@ -100,23 +138,8 @@ class Node:
             [self.settings.address, "127.0.0.1", self.settings.first_service],
         )
         self.settings.write()
-        say("namespaces and credentials")
-        self._spawn(self.settings.etcd())
-        self._spawn(self.settings.containerd())
-        self._spawn(self.settings.api_server())
-        self._wait("containerd", lambda: self._says("ctr", "--address", CONTAINERD, "version"))
-        for image in [self._programs.pause, *images]:
-            self.run("ctr", "--address", CONTAINERD, "--namespace", "k8s.io", "images", "import", image, timeout=300.0)
-        say("containerd and images")
-        self._wait("kube-apiserver", lambda: self._says("kubectl", "get", "--raw", "/readyz") == "ok")
-        say("API server")
-        for program in ("controller_manager", "scheduler", "kubelet", "kube_proxy"):
-            self._spawn(getattr(self.settings, program)())
-        ready = 'jsonpath={.status.conditions[?(@.type=="Ready")].status}'
-        self._wait("kubelet", lambda: self._says("kubectl", "get", "node", self.settings.node, "--output", ready) == "True")
-        self._wait("kube-controller-manager", lambda: self._says("kubectl", "get", "serviceaccount", "default"))
-        self._wait("kube-proxy", lambda: self._says("nft", "list", "table", "ip", "kube-proxy"))
-        say(f"{self.settings.node} is Ready")
+        say("credentials")
+        self.boot([self._programs.pause, *images], say)
 
     def _hold_namespaces(self) -> None:
         values = [f"{name}={value}" for name, value in SYSCTLS.items()]

@@ -1,9 +1,8 @@
-"""What a node runs: Kubernetes and etcd (tools/go_tool), Debian's containerd and runc, and the pause image.
+"""What a node runs: Kubernetes, etcd and CoreDNS (tools/go_tool), Debian's containerd and runc, and the pause image.
 
 The packages are unpacked below ~/.cache/weir and never installed.
 """
 
-import fcntl
 import re
 import subprocess
 import tempfile
@@ -11,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import oci
+from cache import CACHE, once
 
 HERE = Path(__file__).resolve().parent
-CACHE = oci.CACHE.parent
 PACKAGES = ["containerd", "runc"]
 PAUSE = "localhost/pause:1"
 # Installed by packages.txt.
@@ -32,32 +31,17 @@ class Programs:
 
 def provide() -> Programs:
     """Builds and fetches what the cache lacks: Kubernetes, which takes ten minutes, and two packages."""
-    built = subprocess.run([HERE.parent / "go_tool", "kubernetes"], stdout=subprocess.PIPE, text=True)
+    built = subprocess.run([HERE.parent / "go_tool", "kubernetes", "coredns"], stdout=subprocess.PIPE, text=True)
     if built.returncode != 0:
-        raise oci.Failed("Kubernetes could not be built")
-    debian = _once("containerd", _version("containerd"), _unpack)
-    pause = _once("pause", "1", _pause)
-    return Programs([Path(built.stdout.strip()), debian / "usr/bin", debian / "usr/sbin"], pause / "pause.tar")
+        raise oci.Failed("Kubernetes or CoreDNS could not be built")
+    debian = once("containerd", _version("containerd"), _unpack)
+    pause = once("pause", "1", _pause)
+    return Programs([*map(Path, built.stdout.split()), debian / "usr/bin", debian / "usr/sbin"], pause / "pause.tar")
 
 
 def _version(package: str) -> str:
     shown = oci.output("apt-cache", "show", "--no-all-versions", package)
     return re.search(r"^Version: (.*)$", shown, re.M)[1]
-
-
-def _once(name: str, version: str, make) -> Path:
-    """The cache's folder of that version; make(FOLDER) fills it the first time."""
-    folder = CACHE / f"{name}-{version}"
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with open(CACHE / f"{name}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not folder.is_dir():
-            with tempfile.TemporaryDirectory(prefix="making-", dir=CACHE) as scratch:
-                done = Path(scratch) / "done"
-                done.mkdir()
-                make(done)
-                done.rename(folder)
-    return folder
 
 
 def _unpack(folder: Path) -> None:

@@ -196,6 +196,11 @@ class Agent:
     def descriptors(self) -> int:
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
+    def namespaces(self) -> int:
+        """How many network namespaces it keeps alive."""
+        folder = f"/proc/{self.pid}/fd"
+        return sum(os.readlink(f"{folder}/{fd}").startswith("net:[") for fd in os.listdir(folder) if os.path.lexists(f"{folder}/{fd}"))
+
     def resident_kib(self) -> int:
         for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
             if line.startswith("VmRSS:"):

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 import threading
 
 from . import processes
@@ -27,7 +28,7 @@ def path_of(kind: str, api_version="v1", namespace="default", name="", subresour
     path = f"/api/{api_version}" if "/" not in api_version else f"/apis/{api_version}"
     if kind not in CLUSTER_WIDE:
         path += f"/namespaces/{namespace}"
-    path += f"/{kind.lower()}s"
+    path += "/" + re.sub("cy$", "cie", kind.lower()) + "s"
     return path + "".join(f"/{part}" for part in (name, subresource) if part)
 
 

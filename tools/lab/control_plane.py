@@ -126,6 +126,8 @@ class ControlPlane:
             # It wants an address that others might use, though nobody is told of it.
             *("--advertise-address=10.244.0.1", "--endpoint-reconciler-type=none"),
             "--service-cluster-ip-range=10.96.0.0/16" + (",fd00:10:96::/112" if self.lab.ipv6 else ""),
+            # As clusters have it: what a pod may is left to admission.
+            "--allow-privileged=true",
             *("--authorization-mode=RBAC", f"--token-auth-file={self.folder / 'tokens.csv'}"),
             f"--client-ca-file={self.authority.certificate}",
             *(f"--tls-cert-file={self.folder / 'server.crt'}", f"--tls-private-key-file={self.folder / 'server.key'}"),
@@ -168,10 +170,11 @@ class ControlPlane:
         path = path_of("ServiceAccount", name=account, subresource="token")
         return self.client.request("POST", path, asked)["status"]["token"]
 
-    def apply_crds(self, *plurals: str) -> None:
-        """Istio's CustomResourceDefinitions of these plural names (all, if none is given); they are served on return."""
-        text = (go_tool("istio-crds") / "customresourcedefinitions.gen.yaml").read_text()
-        definitions = [d for d in yaml.load_all(text, yaml.CSafeLoader) if d]
+    def apply_crds(self, *plurals: str, tool="istio-crds") -> None:
+        """CustomResourceDefinitions of these plural names (all, if none is given) of Istio, or of another tool of
+        go_tool; they are served on return."""
+        texts = [file.read_text() for file in sorted(go_tool(tool).glob("*.yaml"))]
+        definitions = [d for text in texts for d in yaml.load_all(text, yaml.CSafeLoader) if d]
         for definition in definitions:
             names = definition["spec"]["names"]
             if plurals and names["plural"] not in plurals:

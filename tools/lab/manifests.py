@@ -83,16 +83,20 @@ def pod(name, namespace_name, uid, ips, node_name, labels, annotations, containe
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec, "status": status}
 
 
-def service(name, namespace_name, cluster_ips, ports, annotations) -> dict:
+def service(name, namespace_name, cluster_ips, ports, annotations, external_ips=()) -> dict:
     metadata = {"name": name, "namespace": namespace_name}
     if annotations:
         metadata["annotations"] = annotations
-    spec = {"type": "ClusterIP", "clusterIP": cluster_ips[0], "clusterIPs": cluster_ips}
+    node_ports = any(port.node_port for port in ports)
+    spec = {"type": "NodePort" if node_ports else "ClusterIP", "clusterIP": cluster_ips[0], "clusterIPs": cluster_ips}
     spec["ipFamilyPolicy"] = "PreferDualStack"
     spec["selector"] = {"app": name}
+    if external_ips:
+        spec["externalIPs"] = list(external_ips)
     spec["ports"] = [
         {k: v for k, v in vars(port).items() if v is not None and k in ("name", "port", "protocol")}
         | ({"appProtocol": port.app_protocol} if port.app_protocol is not None else {})
+        | ({"nodePort": port.node_port} if port.node_port else {})
         | {"targetPort": port.target_port}
         for port in ports
     ]

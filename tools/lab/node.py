@@ -141,18 +141,20 @@ class Lab:
             pod.wait_listening(50051, timeout=20.0 + count)
         return pods
 
-    def service(self, name, ports=None, pods=(), namespace="default", annotations=None) -> Service:
-        """Makes a Service with a ClusterIP per family. `ports`: Port objects, by default one named grpc on 50051."""
+    def service(self, name, ports=None, pods=(), namespace="default", annotations=None, headless=False,
+                external_ips=()) -> Service:  # fmt: skip
+        """Makes a Service with a ClusterIP per family, or none. `ports`: Port objects, by default one named grpc on 50051."""
         with self._changes:
             index = len(self.services) + 10
             service = Service(
                 self,
                 name,
                 namespace,
-                f"10.96.{index // 250}.{index % 250}",
-                f"fd00:10:96::{index:x}" if self.ipv6 else None,
+                None if headless else f"10.96.{index // 250}.{index % 250}",
+                f"fd00:10:96::{index:x}" if self.ipv6 and not headless else None,
                 list(ports or [Port("grpc", 50051, 50051)]),
                 annotations or {},
+                list(external_ips),
             )
             self.services.append(service)
             service.add(*pods)

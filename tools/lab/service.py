@@ -13,6 +13,7 @@ class Port:
     target_port: int
     app_protocol: str | None = None
     protocol: str = "TCP"
+    node_port: int | None = None
 
 
 @dataclass
@@ -31,10 +32,11 @@ class Service:
     lab: object
     name: str
     namespace: str
-    vip: str
+    vip: str | None  # None: headless
     vip6: str | None
     ports: list[Port]
     annotations: dict = field(default_factory=dict)
+    external_ips: list[str] = field(default_factory=list)
     endpoints: list[Endpoint] = field(default_factory=list)
 
     def __enter__(self) -> "Service":
@@ -96,8 +98,8 @@ class Service:
 
     def publish(self) -> None:
         """Stores the Service and its slices, and writes the node's DNAT rules."""
-        vips = [self.vip] + ([self.vip6] if self.vip6 else [])
-        service = manifests.service(self.name, self.namespace, vips, self.ports, self.annotations)
+        vips = [self.vip or "None"] + ([self.vip6] if self.vip6 else [])
+        service = manifests.service(self.name, self.namespace, vips, self.ports, self.annotations, self.external_ips)
         self.lab.objects.publish(self.key, service)
         self.lab.objects.publish(self.slices_key, *self.slices())
         self.lab.sync_kube_proxy()

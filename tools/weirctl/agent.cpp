@@ -38,6 +38,12 @@ base::Error refused(const httplib::Response& response) {
   return base::Error{"the agent answers " + std::to_string(response.status) + ": " + response.body};
 }
 
+base::Result<json> parse(const std::string& body, const std::string& path) {
+  json value = json::parse(body, nullptr, false);
+  if (value.is_discarded()) return base::Error{"the agent's answer to " + path + " is not JSON"};
+  return value;
+}
+
 httplib::Client connect(const std::string& socket, std::chrono::seconds patience) {
   httplib::Client client(socket);
   client.set_address_family(AF_UNIX);
@@ -67,17 +73,15 @@ base::Result<std::string> Agent::get_text(const std::string& path, const Paramet
 base::Result<json> Agent::get(const std::string& path, const Parameters& parameters) const {
   auto body = get_text(path, parameters);
   if (!body) return body.error();
-  json value = json::parse(*body, nullptr, false);
-  if (value.is_discarded()) return base::Error{"the agent's answer to " + path + " is not JSON"};
-  return value;
+  return parse(*body, path);
 }
 
-base::Result<void> Agent::post(const std::string& path, const Parameters& parameters) const {
+base::Result<json> Agent::post(const std::string& path, const Parameters& parameters) const {
   httplib::Client client = connect(socket_, patience_);
   auto response = client.Post(with_parameters(path, parameters));
   if (!response) return unreachable(socket_);
   if (response->status / 100 != 2) return refused(*response);
-  return {};
+  return parse(response->body, path);
 }
 
 }  // namespace weir::weirctl

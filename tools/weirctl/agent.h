@@ -19,7 +19,7 @@ class Agent {
 
   base::Result<nlohmann::json> get(const std::string& path, const Parameters& parameters = {}) const;
   base::Result<std::string> get_text(const std::string& path, const Parameters& parameters = {}) const;
-  base::Result<void> post(const std::string& path, const Parameters& parameters = {}) const;
+  base::Result<nlohmann::json> post(const std::string& path, const Parameters& parameters = {}) const;
 
  private:
   std::string socket_;

@@ -2,8 +2,6 @@
 // services and pods come from the agent, as far as it answers.
 #include <time.h>
 
-#include <map>
-
 #include "interception/maps.h"
 #include "weir/admin_api.h"
 #include "weirctl/agent.h"
@@ -12,6 +10,7 @@
 #include "weirctl/names.h"
 #include "weirctl/output.h"
 #include "weirctl/table.h"
+#include "weirctl/targets.h"
 #include "weirctl/views.h"
 
 namespace weir::weirctl {
@@ -38,39 +37,6 @@ double seconds_since(uint64_t ns) {
   timespec now{};
   clock_gettime(CLOCK_MONOTONIC, &now);
   return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) / 1e9 - static_cast<double>(ns) / 1e9;
-}
-
-// "10.96.0.10:50051" -> "default/greeter". Empty while the agent does not answer.
-std::map<std::string, std::string> service_names(const Agent& agent) {
-  std::map<std::string, std::string> names;
-  const auto dump = agent.get(admin_api::kServices);
-  if (!dump) return names;
-  for (const json& service : dump.value().value(key::services, json::array())) {
-    for (const json& vip : service[key::vips]) {
-      for (const json& port : service[key::ports]) {
-        const auto ip = base::IpAddress::parse(vip.get<std::string>());
-        if (ip) names[base::SocketAddress{*ip, port[key::port]}.to_string()] = qualified_name(service);
-      }
-    }
-  }
-  return names;
-}
-
-std::map<uint64_t, std::string> pod_names(const Agent& agent) {
-  std::map<uint64_t, std::string> names;
-  const auto pods = agent.get(admin_api::kPods);
-  if (!pods) return names;
-  for (const json& pod : pods.value().value(key::pods, json::array())) {
-    const uint64_t cookie = pod.value(key::netns_cookie, uint64_t{0});
-    if (cookie != 0) names[cookie] = qualified_name(pod);
-  }
-  return names;
-}
-
-template <class Names, class Key>
-std::string name_or_empty(const Names& names, const Key& key_of_name) {
-  const auto found = names.find(key_of_name);
-  return found == names.end() ? std::string() : found->second;
 }
 
 base::Result<json> services(const Maps& maps, const Agent& agent) {
@@ -141,6 +107,7 @@ json to_json(const base::SocketAddress& address, const weir_service& row) {
   return {{key::address, address.to_string()},
           {key::mode, mode_name(row.mode)},
           {"brake", (row.flags & WEIR_SERVICE_BYPASS) != 0},
+          {"learns", (row.flags & WEIR_SERVICE_LEARNS) != 0},
           {"generation", row.generation}};
 }
 

@@ -4,12 +4,12 @@
 #include <iostream>
 
 #include "weir/admin_api.h"
-#include "weirctl/agent.h"
 #include "weirctl/commands.h"
 #include "weirctl/maps_json.h"
 #include "weirctl/names.h"
 #include "weirctl/output.h"
 #include "weirctl/table.h"
+#include "weirctl/targets.h"
 #include "weirctl/views.h"
 
 namespace weir::weirctl {
@@ -28,34 +28,6 @@ base::Result<void> brake_node(Maps& maps, bool on) {
   return maps.set_config(*config);
 }
 
-// By name as the agent knows it, or by what the map itself has: IP or cookie.
-base::Result<uint64_t> cookie_of(const Maps& maps, const Settings& settings, const std::string& pod) {
-  const auto rows = maps.pods();
-  if (!rows) return rows.error();
-  for (const auto& [cookie, row] : rows.value()) {
-    if (pod == std::to_string(cookie)) return cookie;
-    const json shown = to_json(cookie, row);
-    for (const json& ip : shown[key::ips]) {
-      if (ip == pod) return cookie;
-    }
-  }
-  const auto known = Agent(settings.run_dir).get(admin_api::kPods);
-  if (!known) {
-    return base::Error{
-        "the agent does not answer, so the pod must be given by its IP or netns cookie (`weirctl bpf "
-        "pods` lists them): no row for " +
-        pod};
-  }
-  const auto found = find_one(known.value().value(key::pods, json::array()), pod, settings.namespace_name, "pod");
-  if (!found) return found.error();
-  const uint64_t cookie = found.value().value(key::netns_cookie, uint64_t{0});
-  if (cookie == 0) {
-    return base::Error{"pod " + qualified_name(found.value()) + " is not diverted: it is " +
-                       text_of(found.value(), key::state) + " " + text_of(found.value(), key::reason)};
-  }
-  return cookie;
-}
-
 base::Result<void> brake_pod(Maps& maps, const Settings& settings, const std::string& pod, bool on) {
   const auto cookie = cookie_of(maps, settings, pod);
   if (!cookie) return cookie.error();
@@ -67,37 +39,14 @@ base::Result<void> brake_pod(Maps& maps, const Settings& settings, const std::st
   return maps.set_pod(cookie.value(), changed);
 }
 
-// The service's addresses: one that is an IP needs no agent.
-base::Result<std::vector<base::IpAddress>> vips_of(const Settings& settings, const std::string& service) {
-  if (const auto ip = base::IpAddress::parse(service)) return std::vector{*ip};
-  const auto dump = Agent(settings.run_dir).get(admin_api::kServices);
-  if (!dump) {
-    return base::Error{
-        "the agent does not answer, so the service must be given by its ClusterIP (`weirctl bpf "
-        "services` lists them), as in 10.96.0.10:50051"};
-  }
-  const auto found =
-      find_one(dump.value().value(key::services, json::array()), service, settings.namespace_name, "service");
-  if (!found) return found.error();
-  std::vector<base::IpAddress> vips;
-  for (const json& vip : found.value()[key::vips]) {
-    if (const auto ip = base::IpAddress::parse(vip.get<std::string>())) vips.push_back(*ip);
-  }
-  return vips;
-}
-
 base::Result<void> brake_service(Maps& maps, const Settings& settings, const std::string& text, bool on) {
-  const auto name = parse_service_port(text);
-  if (!name) return base::Error{"'" + text + "' is not SERVICE:PORT"};
-  const auto vips = vips_of(settings, name->service);
-  if (!vips) return vips.error();
+  const auto addresses = addresses_of(settings, text);
+  if (!addresses) return addresses.error();
   const auto rows = maps.services();
   if (!rows) return rows.error();
   bool found = false;
   for (const auto& [address, row] : rows.value()) {
-    if (address.port != name->port ||
-        std::find(vips.value().begin(), vips.value().end(), address.ip) == vips.value().end())
-      continue;
+    if (std::find(addresses.value().begin(), addresses.value().end(), address) == addresses.value().end()) continue;
     weir_service changed = row;
     changed.flags = with_flag(changed.flags, WEIR_SERVICE_BYPASS, on);
     if (auto set = maps.set_service(address, changed); !set) return set;

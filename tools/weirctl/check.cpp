@@ -136,7 +136,9 @@ json check_descriptors() {
   ::getrlimit(RLIMIT_NOFILE, &limit);
   const std::string detail = std::to_string(limit.rlim_max) + " at most";
   if (limit.rlim_max >= kFewDescriptors) return good("descriptors", detail);
-  return warning("descriptors", detail, "raise the hard limit (LimitNOFILE, ulimit -Hn): every pod brings connections");
+  return warning("descriptors", detail,
+                 "raise the hard limit: in a container it is the runtime's (LimitNOFILE of containerd.service or "
+                 "crio.service); pods may use about half of it for their connections");
 }
 
 json check_pins(const std::string& bpf_dir) {

@@ -87,6 +87,9 @@ std::string render_port(const json& port, bool wide, bool color) {
                     toned(meaning_of(diverted), diverted == "none" ? Tone::warn : Tone::good, color);
   if (!reason.empty()) out += ", because: " + printable(reason);
   out += "\n";
+  if (const auto misdeclared = port.value(key::misdeclared_connections, uint64_t{0}))
+    out +=
+        "  Not HTTP/2, and passed as TCP: " + toned(std::to_string(misdeclared), Tone::warn, color) + " connections\n";
   const json& cluster = port[key::cluster];
   if (cluster.is_null()) return out;
   out += "  Cluster " + printable(text_of(cluster, key::name)) + ", " + text_of(cluster, key::load_balancing) + "\n";
@@ -104,7 +107,12 @@ std::string render_port(const json& port, bool wide, bool color) {
 std::string render_service_description(const json& service, bool wide, bool color) {
   std::string out = "Service " + printable(qualified_name(service)) + " (" + printable(text_of(service, key::fqdn)) +
                     ")\nClusterIPs: " + joined(service[key::vips]) + "\n";
-  if (service[key::vips].empty()) out += "  Without a ClusterIP connections go to pod IPs, which are not diverted.\n";
+  if (service.value(key::by_endpoint, false))
+    out += "  Connections to its endpoints' own addresses are diverted (weir.dev/balance-headless).\n";
+  else if (service[key::vips].empty())
+    out +=
+        "  Without a ClusterIP connections go to pod IPs, which are not diverted (but see "
+        "weir.dev/balance-headless).\n";
   for (const json& port : service[key::ports]) out += render_port(port, wide, color);
   return out + render_findings(service.value(key::findings, json::array()), color);
 }

@@ -51,7 +51,10 @@ int main(int argc, char** argv) {
   add_logs(app, session);
   add_analyze(app, session);
   add_why(app, session);
+  add_unmanaged(app, session);
+  add_adopt(app, session);
   add_bypass(app, session);
+  add_verdicts(app, session);
   add_control(app, session);
   add_completion(app, session);
   try {

@@ -33,6 +33,12 @@ json count_by_state(const json& pods) {
   return counts;
 }
 
+uint64_t unmanaged_of(const json& pods) {
+  uint64_t sum = 0;
+  for (const json& pod : pods) sum += pod.value(key::unmanaged_connections, uint64_t{0});
+  return sum;
+}
+
 std::string listed(const json& counts) {
   std::string out;
   for (const auto& [name, count] : counts.items()) {
@@ -57,6 +63,7 @@ base::Result<json> fetch(const Agent& agent, std::optional<json>& before) {
   add_rates(*before, now);
   before = stats.value();
   now[key::pods] = count_by_state(pods.value()[key::pods]);
+  now[key::unmanaged_connections] = unmanaged_of(pods.value()[key::pods]);
   return now;
 }
 
@@ -99,7 +106,12 @@ std::string render_status(const json& stats, bool wide, bool color) {
   if (const json redirect = stats.value(key::redirect, json()); redirect.is_object()) {
     out += "\nRedirect: " + text_of(redirect, key::state) + ", " + printable(text_of(redirect, key::reason));
   }
-  out += "\nPods:     " + listed(stats.value(key::pods, json::object())) + "\n\n";
+  out += "\nPods:     " + listed(stats.value(key::pods, json::object()));
+  if (const auto unmanaged = stats.value(key::unmanaged_connections, uint64_t{0}); unmanaged > 0) {
+    out += "\nUnmanaged: " + toned(std::to_string(unmanaged), Tone::warn, color) +
+           " (connections that go past weir: weirctl unmanaged, adopt)";
+  }
+  out += "\n\n";
   Table table({{"WORKER"},
                {"PODS"},
                {"DOWNSTREAM"},

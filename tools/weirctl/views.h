@@ -15,6 +15,7 @@ std::string render_services(const nlohmann::json& rows, bool wide, bool color);
 std::string render_pods(const nlohmann::json& rows, bool wide, bool color);
 std::string render_flows(const nlohmann::json& rows, bool wide, bool color);
 std::string render_bpf_stats(const nlohmann::json& rows, bool wide, bool color);
+std::string render_verdicts(const nlohmann::json& rows, bool wide, bool color);
 std::string render_brakes(const nlohmann::json& brakes, bool wide, bool color);
 std::string render_log_record(const nlohmann::json& record, bool color);
 // One line each, as istioctl analyze has them. `findings` are as /config_dump has them.

@@ -10,6 +10,7 @@
 #include "weirctl/names.h"
 #include "weirctl/output.h"
 #include "weirctl/table.h"
+#include "weirctl/targets.h"
 #include "weirctl/views.h"
 
 namespace weir::weirctl {
@@ -48,7 +49,7 @@ const json* find_port(const json& service, uint16_t port) {
 }
 
 MaybeReason about_service(const WhyFacts& facts) {
-  if (facts.service[key::vips].empty()) {
+  if (facts.service[key::vips].empty() && !facts.service.value(key::by_endpoint, false)) {
     return Reason{"headless", "the service has no ClusterIP: connections go to pod IPs, which are not diverted"};
   }
   const json* port = find_port(facts.service, facts.port);
@@ -62,7 +63,7 @@ MaybeReason about_service(const WhyFacts& facts) {
     return Reason{"undeclared",
                   "ports that declare no protocol are not diverted (" + text_of(*port, key::reason) + ")"};
   }
-  return Reason{"not_grpc", "the port does not carry HTTP/2 (" + text_of(*port, key::protocol) + ": " +
+  return Reason{"not_grpc", "the port is not declared to carry HTTP/2 (" + text_of(*port, key::protocol) + ": " +
                                 text_of(*port, key::reason) + ")"};
 }
 
@@ -87,6 +88,21 @@ MaybeReason about_kernel(const WhyFacts& facts) {
       return Reason{"brake", "the brake is on for " + text_of(row, key::address) + ": `weirctl bypass off --service " +
                                  text_of(row, key::address) + "`"};
     }
+  }
+  return std::nullopt;
+}
+
+MaybeReason about_verdicts(const WhyFacts& facts) {
+  for (const json& verdict : facts.verdicts) {
+    const auto sample_every = verdict.value("sample_every", uint64_t{0});
+    if (sample_every == 1) continue;
+    const std::string to = qualified_name(facts.service) + ":" + std::to_string(facts.port);
+    return Reason{"learned", "the pod's connections to " + text_of(verdict, key::address) +
+                                 " were not HTTP/2: the next ones pass by the agent for " +
+                                 human_duration(verdict.value("expires_in_seconds", 0.0)) +
+                                 (sample_every == 0 ? "" : ", but for one in " + std::to_string(sample_every)) +
+                                 "; `weirctl verdicts clear --pod " + qualified_name(facts.pod) + " --service " + to +
+                                 "` forgets that"};
   }
   return std::nullopt;
 }
@@ -132,15 +148,24 @@ base::Result<json> fetch(const Settings& settings, const std::string& pod_name, 
   const auto pod_row = maps.value().pod(cookie);
   if (!pod_row) return pod_row.error();
   if (pod_row.value()) facts.pod_row = to_json(cookie, *pod_row.value());
-  facts.service_rows = json::array();
+  facts.service_rows = facts.verdicts = json::array();
   const auto rows = maps.value().services();
   if (!rows) return rows.error();
+  const auto dialled = addresses_of(facts.service, to.port);
   for (const auto& [address, row] : rows.value()) {
-    const json& vips = facts.service[key::vips];
-    if (address.port == to.port && std::find(vips.begin(), vips.end(), json(address.ip.to_string())) != vips.end()) {
-      facts.service_rows.push_back(to_json(address, row));
-    }
+    if (std::find(dialled.begin(), dialled.end(), address) == dialled.end()) continue;
+    facts.service_rows.push_back(to_json(address, row));
+    if (!(row.flags & WEIR_SERVICE_LEARNS) || row.mode != WEIR_MODE_DETECT) continue;
+    const auto verdict = maps.value().verdict(cookie, address);
+    if (!verdict) return verdict.error();
+    const json shown = verdict.value() ? to_json({cookie, address, *verdict.value()}) : json();
+    if (!shown.is_null()) facts.verdicts.push_back(shown);
   }
+  const auto unmanaged = agent.get(admin_api::kUnmanaged,
+                                   {{"pod", qualified_name(facts.pod)}, {"service", qualified_name(facts.service)}});
+  // An earlier agent does not tell.
+  for (const json& connection : unmanaged ? unmanaged.value()[key::connections] : json::array())
+    facts.unmanaged += connection[key::port] == to.port;
   return why(facts);
 }
 
@@ -151,7 +176,7 @@ json why(const WhyFacts& facts) {
                   {"service", qualified_name(facts.service)},
                   {key::port, facts.port},
                   {"diverted", false}};
-  for (const auto question : {about_pod, about_service, about_exclusion, about_kernel}) {
+  for (const auto question : {about_pod, about_service, about_exclusion, about_kernel, about_verdicts}) {
     if (const MaybeReason against = question(facts)) {
       verdict[key::code] = against->code;
       verdict[key::reason] = against->text;
@@ -163,6 +188,8 @@ json why(const WhyFacts& facts) {
   verdict[key::code] = "diverted";
   verdict[key::mode] = port[key::diverted_mode];
   verdict[key::reason] = text_of(port, key::reason);
+  verdict[key::unmanaged_connections] = facts.unmanaged;
+  verdict[key::misdeclared_connections] = port.value(key::misdeclared_connections, uint64_t{0});
   return verdict;
 }
 
@@ -174,12 +201,20 @@ std::string render_why(const json& verdict, bool, bool color) {
   if (!diverted)
     return out + toned("not diverted", Tone::warn, color) + ": " + printable(text_of(verdict, key::reason)) + "\n";
   const std::string mode = text_of(verdict, key::mode);
-  const char* meaning = mode == "l7"       ? "every RPC is balanced"
+  const auto misdeclared = verdict.value(key::misdeclared_connections, uint64_t{0});
+  const char* meaning = misdeclared > 0    ? "every RPC of what is HTTP/2 is balanced, anything else relayed"
+                        : mode == "l7"     ? "every RPC is balanced"
                         : mode == "detect" ? "the first bytes decide: HTTP/2 is balanced per RPC, anything else relayed"
                                            : "relayed per connection";
   out += toned("diverted", Tone::good, color) + " (" + mode + ": " + meaning + "; " +
          printable(text_of(verdict, key::reason)) + ")\n";
-  return out + "Connections opened before the pod was enrolled stay as they are until the client dials again.\n";
+  if (misdeclared > 0)
+    out += "Connections that were not the HTTP/2 that this declares, and passed as TCP (of all pods here): " +
+           toned(std::to_string(misdeclared), Tone::warn, color) + " (weir_misdeclared_connections_total)\n";
+  const auto unmanaged = verdict.value(key::unmanaged_connections, uint64_t{0});
+  if (unmanaged == 0) return out;
+  return out + "Connections opened before, which go past weir until the client dials again: " +
+         toned(std::to_string(unmanaged), Tone::warn, color) + " (weirctl unmanaged, adopt)\n";
 }
 
 void add_why(CLI::App& app, Session& session) {

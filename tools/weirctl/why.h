@@ -15,9 +15,11 @@ struct WhyFacts {
   bool node_brake = false;
   nlohmann::json pod_row;       // of the BPF map; null: none
   nlohmann::json service_rows;  // those of the service's addresses with the port
+  nlohmann::json verdicts;      // that hold for the pod, of those which learn
+  uint64_t unmanaged = 0;       // connections from the one to the other that go past weir
 };
 
-// {pod, service, port, diverted, code, reason}
+// {pod, service, port, diverted, code, reason}; with unmanaged_connections if it is diverted
 nlohmann::json why(const WhyFacts& facts);
 
 }  // namespace weir::weirctl

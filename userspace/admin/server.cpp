@@ -1,18 +1,16 @@
 #include "admin/server.h"
 
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <charconv>
 #include <future>
 #include <nlohmann/json.hpp>
-#include <optional>
 #include <thread>
 
 #include "admin/handlers.h"
+#include "admin/probe_server.h"
 #include "base/log.h"
 #include "weir/admin_api.h"
 
@@ -20,17 +18,16 @@ namespace weir::admin {
 namespace {
 
 constexpr size_t kAdminThreads = 4;
-// A slow client of the TCP port holds a thread for a request's time: enough that probes still get through.
-constexpr size_t kProbeThreads = 8;
+constexpr size_t kRequestsPerConnection = 100;
 constexpr size_t kLargestBody = 64 * 1024;
 constexpr auto kTimeout = std::chrono::seconds(2);
 
-void limit(httplib::Server& server, size_t threads, size_t requests_per_connection) {
-  server.new_task_queue = [threads] { return new httplib::ThreadPool(threads); };
+void limit(httplib::Server& server) {
+  server.new_task_queue = [] { return new httplib::ThreadPool(kAdminThreads); };
   server.set_payload_max_length(kLargestBody);
   server.set_read_timeout(kTimeout);
   server.set_write_timeout(kTimeout);
-  server.set_keep_alive_max_count(requests_per_connection);
+  server.set_keep_alive_max_count(kRequestsPerConnection);
   server.set_keep_alive_timeout(kTimeout.count());
   server.set_error_handler([](const httplib::Request& request, httplib::Response& response) {
     if (!response.body.empty()) return;
@@ -42,27 +39,6 @@ void limit(httplib::Server& server, size_t threads, size_t requests_per_connecti
     base::log::error("admin: {} {} failed", request.method, request.path);
     response.status = 500;
   });
-}
-
-struct TcpAddress {
-  std::string host;
-  int port = 0;
-};
-
-// "127.0.0.1:15020", "[::]:15020", ":15020".
-std::optional<TcpAddress> parse_address(const std::string& text) {
-  const size_t colon = text.rfind(':');
-  if (colon == std::string::npos) return std::nullopt;
-  TcpAddress address;
-  address.host = text.substr(0, colon);
-  if (address.host.empty()) address.host = "0.0.0.0";
-  if (address.host.front() == '[' && address.host.back() == ']') {
-    address.host = address.host.substr(1, address.host.size() - 2);
-  }
-  const char* end = text.data() + text.size();
-  const auto [stop, error] = std::from_chars(text.data() + colon + 1, end, address.port);
-  if (error != std::errc() || stop != end || address.port < 0 || address.port > 65535) return std::nullopt;
-  return address;
 }
 
 base::Result<void> make_folder(const std::string& path) {
@@ -77,12 +53,8 @@ class Server::State {
   explicit State(Sources sources) : sources_(std::move(sources)) {}
 
   ~State() {
-    for (httplib::Server* server : {&unix_, &tcp_}) {
-      if (server->is_running()) server->stop();
-    }
-    for (std::thread* thread : {&unix_thread_, &tcp_thread_}) {
-      if (thread->joinable()) thread->join();
-    }
+    if (unix_.is_running()) unix_.stop();
+    if (unix_thread_.joinable()) unix_thread_.join();
     struct stat now {};
     if (inode_ != 0 && ::stat(path_.c_str(), &now) == 0 && now.st_ino == inode_) ::unlink(path_.c_str());
   }
@@ -94,7 +66,7 @@ class Server::State {
       return base::Error{"the admin socket's path is too long for a unix socket: " + path_};
     }
     if (::unlink(path_.c_str()) != 0 && errno != ENOENT) return base::system_error("replace " + path_, errno);
-    limit(unix_, kAdminThreads, 100);
+    limit(unix_);
     unix_.set_address_family(AF_UNIX);
     // The file is made with the mode of the socket: never open to others, not even for a moment.
     unix_.set_socket_options([](socket_t socket) { ::fchmod(socket, 0600); });
@@ -104,44 +76,34 @@ class Server::State {
     if (!unix_.bind_to_port(path_, kIgnoredPort)) return base::system_error("listen on " + path_, errno);
     struct stat made {};
     if (::stat(path_.c_str(), &made) == 0) inode_ = made.st_ino;
-    run(unix_, unix_thread_);
+    run();
     return {};
   }
 
-  base::Result<void> listen_tcp(const std::string& address_text) {
-    const auto address = parse_address(address_text);
-    if (!address) return base::Error{"the metrics address '" + address_text + "' is not IP:port"};
-    if (address->port == 0) return {};
-    limit(tcp_, kProbeThreads, 1);
-    add_probe_handlers(tcp_, sources_);
-    // Not httplib's default, SO_REUSEPORT: two agents must not share a port unknowingly.
-    tcp_.set_socket_options([](socket_t socket) {
-      const int on = 1;
-      ::setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    });
-    if (!tcp_.bind_to_port(address->host, address->port)) {
-      return base::system_error("listen on " + address_text + " for metrics and probes", errno);
-    }
-    run(tcp_, tcp_thread_);
+  base::Result<void> listen_tcp(const std::string& address) {
+    auto probes = ProbeServer::start(address, sources_);
+    if (!probes) return probes.error();
+    probes_ = std::move(*probes);
     return {};
   }
 
  private:
   // Returns when the server is running (or failed at once): a stop() before that would be lost.
-  static void run(httplib::Server& server, std::thread& thread) {
+  void run() {
     std::promise<void> ended;
     auto failed = ended.get_future();
-    thread = std::thread([&server, ended = std::move(ended)]() mutable {
-      server.listen_after_bind();
+    unix_thread_ = std::thread([this, ended = std::move(ended)]() mutable {
+      unix_.listen_after_bind();
       ended.set_value();
     });
-    while (!server.is_running() && failed.wait_for(std::chrono::milliseconds(1)) == std::future_status::timeout) {
+    while (!unix_.is_running() && failed.wait_for(std::chrono::milliseconds(1)) == std::future_status::timeout) {
     }
   }
 
   const Sources sources_;
-  httplib::Server unix_, tcp_;
-  std::thread unix_thread_, tcp_thread_;
+  std::unique_ptr<ProbeServer> probes_;
+  httplib::Server unix_;
+  std::thread unix_thread_;
   std::string path_;
   ino_t inode_ = 0;
 };

@@ -1,6 +1,6 @@
 // Server: the agent's admin interface (weir/admin_api.h), on a unix socket that
-// only root may open, and for probes and Prometheus on a TCP port. It has a few
-// threads of its own and asks Sources; it never touches the request path.
+// only root may open, and for probes and Prometheus on a TCP port (ProbeServer). It
+// has a few threads of its own and asks Sources; it never touches the request path.
 #pragma once
 
 #include <memory>

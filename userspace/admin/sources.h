@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -12,6 +13,7 @@
 #include "base/clock.h"
 #include "base/result.h"
 #include "config/snapshot.h"
+#include "interception/adoption.h"
 #include "interception/enrolment.h"
 #include "interception/redirect_gate.h"
 #include "telemetry/access_log.h"
@@ -22,7 +24,8 @@ namespace weir::admin {
 
 struct Readiness {
   bool ready = false;
-  std::string reason = {};  // why not, for people
+  std::string reason = {};                // why not, for people
+  std::vector<std::string> details = {};  // lines, of an agent that is ready
 };
 
 // A worker, as `weirctl status` shows it.
@@ -49,6 +52,11 @@ struct AgentStats {
   std::vector<WorkerRow> workers;
 };
 
+// Connections that the port for metrics and probes has closed unasked, or answered with 400.
+struct PortCounters {
+  std::atomic<uint64_t> slow{0}, crowded{0}, malformed{0};
+};
+
 using BpfCounters = std::array<uint64_t, WEIR_STAT_MAX>;
 
 struct Sources {
@@ -57,10 +65,13 @@ struct Sources {
   std::function<std::shared_ptr<const config::Snapshot>()> snapshot;  // may answer null: none yet
   std::function<std::vector<interception::PodStatus>()> pods;
   std::function<base::Result<BpfCounters>()> bpf_counters;
+  std::function<interception::UnmanagedList(const interception::UnmanagedSelection&)> unmanaged;
+  std::function<base::Result<interception::AdoptResult>(const interception::AdoptRequest&)> adopt;
   std::function<base::Result<void>(const std::string& level)> set_log_level;
   std::function<void()> drain;
   const telemetry::Metrics* metrics = nullptr;  // outlive the server
   telemetry::AccessLog* access_log = nullptr;
+  std::shared_ptr<PortCounters> port = std::make_shared<PortCounters>();
 };
 
 }  // namespace weir::admin

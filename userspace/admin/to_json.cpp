@@ -2,7 +2,9 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <string>
+#include <tuple>
 
 #include "kubernetes/findings.h"
 #include "weir/admin_api.h"
@@ -90,11 +92,13 @@ json service_of(const config::Service& service) {
                      {key::diverted_mode, to_string(port.diverted_mode())},
                      {key::reason, port.mode_reason},
                      {key::cluster, cluster_of(port.cluster.get())}});
+    if (service.by_endpoint) ports.back()[key::endpoint_addresses] = texts_of(port.endpoint_addresses);
   }
   return {{key::namespace_name, service.namespace_name},
           {key::name, service.name},
           {key::fqdn, service.fqdn},
           {key::vips, texts_of(service.vips)},
+          {key::by_endpoint, service.by_endpoint},
           {key::labels, labels_of(service.labels)},
           {key::ports, std::move(ports)}};
 }
@@ -161,6 +165,18 @@ json to_json(const config::Snapshot& snapshot, std::string_view only) {
           {key::findings, std::move(findings)}};
 }
 
+void add_misdeclared(json& dump, const std::map<telemetry::ServicePortLabels, uint64_t>& connections) {
+  if (connections.empty()) return;
+  for (json& service : dump[key::services]) {
+    for (json& port : service[key::ports]) {
+      const auto found =
+          connections.find({service[key::namespace_name].get<std::string>(), service[key::name].get<std::string>(),
+                            std::to_string(port[key::port].get<int>())});
+      if (found != connections.end()) port[key::misdeclared_connections] = found->second;
+    }
+  }
+}
+
 json to_json(const std::vector<interception::PodStatus>& pods) {
   json out = json::array();
   for (const interception::PodStatus& status : pods) {
@@ -176,9 +192,39 @@ json to_json(const std::vector<interception::PodStatus>& pods) {
                    {key::netns_cookie, status.netns_cookie},
                    {key::listener_port, status.port},
                    {key::worker, status.worker},
-                   {key::enrolment_ms, latency.count()}});
+                   {key::enrolment_ms, latency.count()},
+                   {key::unmanaged_connections, status.unmanaged_connections}});
   }
   return {{key::pods, std::move(out)}};
+}
+
+json to_json(interception::UnmanagedList list) {
+  std::stable_sort(list.connections.begin(), list.connections.end(), [](const auto& a, const auto& b) {
+    return std::tie(a.socket.half_closed, a.socket.idle) > std::tie(b.socket.half_closed, b.socket.idle);
+  });
+  json connections = json::array();
+  for (const interception::UnmanagedConnection& connection : list.connections) {
+    const interception::TcpSocket& socket = connection.socket;
+    const config::Service& service = *connection.target.service;
+    connections.push_back({{key::namespace_name, connection.pod->namespace_name},
+                           {key::pod, connection.pod->name},
+                           {key::uid, connection.pod->uid},
+                           {key::service, service.namespace_name + "/" + service.name},
+                           {key::port, connection.target.port->port},
+                           {key::mode, to_string(connection.target.port->mode)},
+                           {key::source, socket.id.local.to_string()},
+                           {key::destination, socket.id.remote.to_string()},
+                           {key::cookie, socket.id.cookie},
+                           {key::half_closed, socket.half_closed},
+                           {key::idle_seconds, std::chrono::duration<double>(socket.idle).count()},
+                           {key::bytes_sent, socket.bytes_sent},
+                           {key::bytes_received, socket.bytes_received},
+                           {key::unread_bytes, socket.unread},
+                           {key::unacknowledged_bytes, socket.unacknowledged}});
+  }
+  return {{key::connections, std::move(connections)},
+          {key::truncated, list.truncated},
+          {key::problems, std::move(list.problems)}};
 }
 
 json to_json(const AgentStats& stats, const Readiness& readiness, const config::Snapshot* snapshot,

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 
+#include "config/ascii.h"
+
 namespace weir::config {
 namespace {
 
@@ -36,12 +38,6 @@ constexpr std::array<Name, 3> kKubernetesNames{{
 
 // Where the server speaks first, so that waiting for the client's bytes would stall.
 constexpr std::array<uint16_t, 4> kServerFirstPorts{25, 53, 3306, 27017};
-
-char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
-
-bool equal_ignoring_case(std::string_view a, std::string_view b) {
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](char x, char y) { return lower(x) == lower(y); });
-}
 
 Protocol parse_name(std::string_view name) {
   constexpr std::string_view kGrpcWeb = "grpc-web";  // has a '-' of its own

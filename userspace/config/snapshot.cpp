@@ -3,7 +3,6 @@
 namespace weir::config {
 
 Mode ServicePort::diverted_mode() const {
-  if (mode == Mode::detect && !divert_undeclared) return Mode::none;
   // A VIP without endpoints is rejected by kube-proxy. Only a port that is known to carry
   // HTTP/2 gets a better answer from the agent (UH).
   if (mode != Mode::l7 && (!cluster || cluster->endpoints.empty())) return Mode::none;
@@ -36,9 +35,14 @@ const ServicePort* Service::find_port(uint16_t port) const {
   return nullptr;
 }
 
-const std::shared_ptr<const Service>* Snapshot::service_at(const base::SocketAddress& vip) const {
-  const auto found = directory->by_vip.find(vip);
-  return found == directory->by_vip.end() ? nullptr : &services[found->second];
+Snapshot::Dialled Snapshot::at(const base::SocketAddress& address) const {
+  auto found = directory->by_address.find(address);
+  if (found == directory->by_address.end()) {
+    found = by_endpoint->find(address);
+    if (found == by_endpoint->end()) return {};
+  }
+  const std::shared_ptr<const Service>& service = services[found->second.service];
+  return {&service, &service->ports[found->second.port]};
 }
 
 const std::shared_ptr<const Service>* Snapshot::service_named(const std::string& fqdn) const {

@@ -61,10 +61,16 @@ struct ServicePort {
   std::string mode_reason;                 // why, for people
   std::shared_ptr<const Cluster> cluster;  // for clients that no view is for
   std::vector<ClusterView> views;          // in the order in which they are looked up
-  bool divert_undeclared = false;          // whether ports in mode detect are diverted at all
+  // Of endpoints: where it is dialled besides (Service::by_endpoint). Not all of the cluster's: see
+  // kubernetes/endpoint_addresses.cpp.
+  std::vector<base::SocketAddress> endpoint_addresses = {};
+  bool shapes_tcp = false;  // some view means something to connections of any protocol
   // What goes into the BPF map: `mode`, but none for detect and tcp ports without an
   // endpoint, so that connect() fails as it does without weir.
   Mode diverted_mode() const;
+  // Whether connections that are not HTTP/2 may pass by the agent once it is known that they are not: nothing is
+  // declared, and no DestinationRule says how they are to be treated. What it says of HTTP only is not lost to them.
+  bool learns() const { return mode == Mode::detect && protocol == Protocol::unknown && !shapes_tcp; }
   // Calls f for the cluster of every view and subset, its own first.
   template <class F>
   void for_each_cluster(F&& f) const {
@@ -86,12 +92,27 @@ struct Service {
   std::string name;
   std::string fqdn;                   // "grpc-service.default.svc.cluster.local"
   std::vector<base::IpAddress> vips;  // ClusterIPs; empty for headless and ExternalName services
+  bool by_endpoint = false;           // headless, and dialled at its endpoints' own addresses
   std::vector<ServicePort> ports;
   Labels labels;
   Labels annotations;
   std::vector<std::shared_ptr<const VirtualService>> virtual_services;  // that name it, the winning one first
   const ServicePort* find_port(uint16_t port) const;                    // TCP ports only
   bool has_subset(std::string_view name) const;                         // for any client
+  // Call f(address, place in `ports`) for each address and TCP port at which the Service can be dialled: its own, and
+  // those of its endpoints.
+  template <class F>
+  void for_each_vip(F&& f) const {
+    for (uint32_t i = 0; i < ports.size(); ++i) {
+      if (ports[i].protocol == Protocol::not_tcp) continue;
+      for (const base::IpAddress& vip : vips) f(base::SocketAddress{vip, ports[i].port}, i);
+    }
+  }
+  template <class F>
+  void for_each_endpoint_address(F&& f) const {
+    for (uint32_t i = 0; i < ports.size(); ++i)
+      for (const base::SocketAddress& address : ports[i].endpoint_addresses) f(address, i);
+  }
   bool operator==(const Service&) const = default;
 };
 
@@ -120,8 +141,14 @@ struct Pod {
 // What is found under which name and address. Services are told by their place in Snapshot::services, so that
 // Snapshots whose Services have the same names and addresses share one Directory, whatever changed otherwise.
 struct Directory {
-  std::unordered_map<base::SocketAddress, size_t> by_vip;  // VIP:port of TCP ports
-  std::unordered_map<std::string, size_t> by_host;         // fqdn
+  struct Place {
+    uint32_t service = 0;  // in Snapshot::services
+    uint32_t port = 0;     // in its ports
+    bool operator==(const Place&) const = default;
+  };
+  using Places = std::unordered_map<base::SocketAddress, Place>;
+  Places by_address;                                // VIPs
+  std::unordered_map<std::string, size_t> by_host;  // fqdn
 };
 
 // hostNetwork pods excepted.
@@ -132,14 +159,21 @@ struct Snapshot {
   std::vector<std::shared_ptr<const Service>> services;  // sorted by namespace, name
   std::vector<std::shared_ptr<const Pod>> pods;          // sorted by namespace, name
   std::shared_ptr<const Directory> directory = std::make_shared<const Directory>();
+  // Endpoints' own addresses that are dialled as a Service, none of them a VIP: a few, which come and go with pods.
+  std::shared_ptr<const Directory::Places> by_endpoint = std::make_shared<const Directory::Places>();
   std::shared_ptr<const PodsByAddress> pods_by_address = std::make_shared<const PodsByAddress>();
   // The mesh's: for routes without retries of their own, and Services that no VirtualService governs.
   RetryPolicy default_retries = default_retry_policy();
   // Sorted by file and line. Those of the last complete build: see kubernetes::Translator.
   std::shared_ptr<const std::vector<Finding>> findings = std::make_shared<const std::vector<Finding>>();
 
+  // What is dialled at an address; both null: nothing.
+  struct Dialled {
+    const std::shared_ptr<const Service>* service = nullptr;
+    const ServicePort* port = nullptr;
+  };
+  Dialled at(const base::SocketAddress& address) const;
   // Null if there is none.
-  const std::shared_ptr<const Service>* service_at(const base::SocketAddress& vip) const;
   const std::shared_ptr<const Service>* service_named(const std::string& fqdn) const;
 };
 

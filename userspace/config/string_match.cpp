@@ -2,7 +2,7 @@
 
 #include <re2/re2.h>
 
-#include <algorithm>
+#include "config/ascii.h"
 
 namespace weir::config {
 namespace {
@@ -12,11 +12,8 @@ constexpr int64_t kMaxRegexMemory = 1 << 20;
 // Of the bounds of what a pattern matches.
 constexpr int kBoundBytes = 32;
 
-char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
-
 bool equal(std::string_view a, std::string_view b, bool ignore_case) {
-  if (!ignore_case) return a == b;
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](char x, char y) { return lower(x) == lower(y); });
+  return ignore_case ? equal_ignoring_case(a, b) : a == b;
 }
 
 }  // namespace

@@ -35,7 +35,8 @@ struct ConnectionPool {
   uint32_t max_retries = kNoLimit;  // under way
   uint32_t max_concurrent_streams = kNoLimit;
   base::Duration connect_timeout = std::chrono::seconds(10);
-  base::Duration idle_timeout = std::chrono::hours(1);  // of a connection without streams; zero: none
+  base::Duration idle_timeout = std::chrono::hours(1);      // of a connection without streams; zero: none
+  base::Duration tcp_idle_timeout = std::chrono::hours(1);  // of a relayed connection; zero: none
   std::optional<base::Duration> max_connection_duration;
   std::optional<TcpKeepalive> tcp_keepalive;
   bool operator==(const ConnectionPool&) const = default;

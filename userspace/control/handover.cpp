@@ -87,7 +87,7 @@ base::Result<void> Handover::listen() {
 
 Handover::Event Handover::on_readable() {
   if (!successor_) {
-    successor_ = base::Fd(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    accept();
     return Event::none;
   }
   bool ended = false;
@@ -96,6 +96,15 @@ Handover::Event Handover::on_readable() {
   if (!ended) return Event::none;
   successor_.reset();
   return Event::successor_gone;
+}
+
+void Handover::accept() {
+  successor_ = base::Fd(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+}
+
+bool Handover::has_successor() {
+  if (!successor_ && listener_) accept();
+  return static_cast<bool>(successor_);
 }
 
 void Handover::let_go() { say(successor_, kLetGo); }

@@ -31,12 +31,15 @@ class Handover {
   // Readable: call on_readable(). -1 before take_over().
   int fd() const { return successor_ ? successor_.get() : listener_.get(); }
   Event on_readable();
+  // Whether another agent is about to take over from this one, or has done so and runs.
+  bool has_successor();
   // To the successor: this agent diverts nothing any more.
   void let_go();
 
  private:
   explicit Handover(std::string path) : path_(std::move(path)) {}
   base::Result<void> listen();
+  void accept();
 
   std::string path_;
   base::Fd predecessor_, listener_, successor_;

@@ -7,8 +7,9 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <map>
 #include <string_view>
-#include <unordered_map>
+#include <utility>
 
 #include "base/log.h"
 #include "interception/cgroup_tree.h"
@@ -23,9 +24,14 @@ using base::log::warn;
 constexpr auto kTick = std::chrono::seconds(1);
 constexpr int kBuildPart = 10;        // complete builds have a tenth of the thread's time at most
 constexpr uint64_t kWaitingPart = 2;  // half of the container's memory may wait for pods
+constexpr auto kVerdictSweep = std::chrono::seconds(30);
+// Descriptors for listeners, configuration, admin and BPF: so many, and half of a low limit.
+constexpr uint64_t kOwnDescriptors = 1024;
 constexpr auto kDrainPoll = std::chrono::milliseconds(20);
 // Pods' rows of other agents are theirs until this agent has had time to take the pods over.
 constexpr auto kForeignRowsGrace = std::chrono::seconds(10);
+// A pod that can't be listened in keeps a node's agent unready for no longer.
+constexpr auto kEnrolmentPatience = std::chrono::seconds(30);
 constexpr auto kSnapshotPatience = std::chrono::seconds(1);
 static_assert(proxy::kReadReport <= WEIR_READ_REPORT);
 
@@ -33,11 +39,14 @@ static_assert(proxy::kReadReport <= WEIR_READ_REPORT);
 uint64_t new_generation() { return static_cast<uint64_t>(base::MonotonicClock::now().time_since_epoch().count()); }
 
 void log_new_findings(const config::Snapshot& now, const config::Snapshot* before) {
-  std::unordered_multimap<std::string_view, const config::Finding*> known;  // by message
+  // By object and message: thousands may have one message.
+  using Key = std::pair<std::string_view, std::string_view>;
+  std::multimap<Key, const config::Finding*> known;
   if (before)
-    for (const config::Finding& finding : *before->findings) known.emplace(finding.message, &finding);
+    for (const config::Finding& finding : *before->findings)
+      known.emplace(Key{finding.object, finding.message}, &finding);
   for (const config::Finding& finding : *now.findings) {
-    const auto [first, last] = known.equal_range(finding.message);
+    const auto [first, last] = known.equal_range({finding.object, finding.message});
     if (std::any_of(first, last, [&](const auto& entry) { return *entry.second == finding; })) continue;
     const std::string place = finding.file.empty() ? "" : finding.file + ":" + std::to_string(finding.line) + " ";
     const std::string line = finding.code + " " + place + finding.object + ": " + finding.message +
@@ -89,8 +98,13 @@ base::Result<void> Node::prepare(std::span<const std::unique_ptr<telemetry::Reco
   handover_.emplace(std::move(*handover));
   if (handover_->has_predecessor()) info("another agent runs with {}: it is taken over from", options_.run_dir);
   if (options_.api) {
-    kubernetes::ApiSourceOptions source{options_.cluster.node_name, options_.daemon_set, options_.user_agent,
-                                        options_.reflector};
+    kubernetes::ApiSourceOptions source{
+        options_.cluster.node_name, options_.daemon_set, options_.user_agent, options_.reflector, {}};
+    const std::string& own_namespace = options_.daemon_set.namespace_name;
+    const std::string& node_name = options_.cluster.node_name;
+    if (options_.events && !own_namespace.empty())
+      source.events = kubernetes::EventOptions{own_namespace,
+                                               {options_.pod_name.empty() ? node_name : options_.pod_name, node_name}};
     api_ = std::make_unique<kubernetes::ApiSource>(*options_.api, source, &store_);
     info("configuration is read from {}", options_.api->server);
   }
@@ -114,7 +128,10 @@ base::Result<void> Node::prepare(std::span<const std::unique_ptr<telemetry::Reco
   if (auto attached = programs_->attach(); !attached) return attached.error();
   info("BPF programs attached at {}, pinned below {}", cgroups->pods_cgroup, options_.bpf_dir);
   info("redirect past TCP is {}: {}", redirect().on ? "on" : "off", redirect().reason);
-  service_rows_ = std::make_unique<ServiceRows>(maps(), generation_);
+  verdict_rows_ = std::make_unique<VerdictRows>(VerdictMap::of(maps()));
+  ServiceMap service_map = ServiceMap::of(maps());
+  service_map.end_verdicts = [this](const auto& vips) { verdict_rows_->end(vips); };
+  service_rows_ = std::make_unique<ServiceRows>(std::move(service_map), generation_, options_.learning.after > 0);
 
   // 3. The workers.
   auto heartbeats = interception::Heartbeats::open(maps(), generation_);
@@ -133,11 +150,20 @@ base::Result<void> Node::prepare(std::span<const std::unique_ptr<telemetry::Reco
     worker_options.stream_idle_timeout = options_.stream_idle_timeout;
     worker_options.pod_limits = options_.pod_limits;
     worker_options.max_memory = options_.memory_limit / kWaitingPart / recorders.size();
+    worker_options.max_sockets =
+        (options_.descriptor_limit - std::min(options_.descriptor_limit / 2, kOwnDescriptors)) / recorders.size();
     worker_options.mark_upstream = [this](int fd) { return maps().mark(fd, WEIR_MARK_UPSTREAM, generation_); };
-    worker_options.original_destination = [this](int fd) -> std::optional<base::SocketAddress> {
+    worker_options.original_destination = [this](int fd) -> std::optional<proxy::Diverted> {
       const auto original = maps().original_destination(fd);
       if (!original) return std::nullopt;
-      return interception::from_abi(original->destination);
+      return proxy::Diverted{interception::from_abi(original->destination), static_cast<config::Mode>(original->mode)};
+    };
+    worker_options.learning = options_.learning;
+    worker_options.verdicts.learn = [this](uint64_t cookie, const base::SocketAddress& vip, base::Instant expires) {
+      verdict_rows_->learn(cookie, vip, expires, options_.learning.sample_every);
+    };
+    worker_options.verdicts.forget = [this](uint64_t cookie, const base::SocketAddress& vip) {
+      verdict_rows_->forget(cookie, vip);
     };
     worker_options.redirected = [this](int fd) -> proxy::ReportRead {
       const auto connection = maps().redirected(fd);
@@ -158,6 +184,10 @@ base::Result<void> Node::prepare(std::span<const std::unique_ptr<telemetry::Reco
   enrolment_ = std::make_unique<interception::Enrolment>(enrolment_options, maps(),
                                                          static_cast<interception::EnrolmentEvents&>(*this));
   if (auto watching = enrolment_->start(); !watching) return watching.error();
+  const uint64_t own_cgroup = cgroups->agent_cgroup_id;
+  const auto diversion = interception::DiversionRows::of(maps(), *heartbeats_);
+  survey_ = std::make_unique<interception::UnmanagedSurvey>(diversion, own_cgroup);
+  adoption_ = std::make_unique<interception::Adoption>(diversion, own_cgroup);
   publish();
   return {};
 }
@@ -167,6 +197,7 @@ void Node::begin(base::Instant now) {
   store_.take_changes();
   auto first = build_snapshot();
   log_new_findings(*first, nullptr);
+  if (api_) api_->tell(first->findings);
   if (auto adopted = service_rows_->adopt(); !adopted)
     warn("rows of an earlier agent may stay in the services map: {}", adopted.error().message);
   begun_ = built_ = now;
@@ -191,6 +222,7 @@ void Node::run() {
     base::Duration wait = next_tick - before;
     if (const auto due = directory_ ? directory_->next_deadline() : std::nullopt)
       wait = std::min<base::Duration>(wait, *due - before);
+    if (const auto due = survey_->due()) wait = std::min<base::Duration>(wait, *due - before);
     if (build_due_) wait = std::min<base::Duration>(wait, *build_due_ - before);
     if (draining_ && !drained_) wait = std::min<base::Duration>(wait, kDrainPoll);
     const auto wait_ms = std::chrono::ceil<std::chrono::milliseconds>(std::max(wait, base::Duration(0)));
@@ -224,16 +256,21 @@ void Node::run() {
       configure(now);
     }
     if (build_due_ && *build_due_ <= now) build(now);
-    if (fds[3].revents != 0 && !draining_) {
+    if (fds[3].revents != 0) {
       enrolment_->on_readable(now);
       status_stale_ = true;
     }
     if (now >= next_tick) {
-      if (!draining_) enrolment_->tick(now);
+      // While it drains, too: the network namespace of a pod that is gone is not to stay for as long as RPCs of others
+      // run.
+      enrolment_->tick(now);
+      if (!draining_) check_hooks();
       if (begun_ && !foreign_pods_swept_ && now - *begun_ > kForeignRowsGrace) sweep_foreign_pods();
       next_tick = now + kTick;
+      if (foreign_pods_swept_ && !draining_ && now >= verdicts_swept_ + kVerdictSweep) sweep_verdicts(now);
       status_stale_ = true;
     }
+    status_stale_ |= survey_->step(now);
     if (status_stale_) publish();
     if (draining_ && drained(now) && may_end_) return;
   }
@@ -262,6 +299,7 @@ void Node::configure(base::Instant now) {
 void Node::build(base::Instant now) {
   auto next = build_snapshot();
   log_new_findings(*next, snapshot_.get());
+  if (api_) api_->tell(next->findings);
   apply(std::move(next), snapshot_.get(), now);
   built_ = now;
   build_due_.reset();
@@ -279,21 +317,10 @@ void Node::apply(std::shared_ptr<const config::Snapshot> next, const config::Sna
   if (!superseded_) service_rows_->add_wanted(*next, previous);
   snapshot_ = std::move(next);
   configured_ = now;
-  if (!draining_) enrolment_->want(snapshot_->pods, now);
+  enrolment_->want(snapshot_->pods, now);
   status_stale_ = true;
   base::log::debug("configuration revision {}: {} services, {} pods", snapshot_->revision, snapshot_->services.size(),
                    snapshot_->pods.size());
-}
-
-void Node::sweep_foreign_pods() {
-  foreign_pods_swept_ = true;
-  auto rows = maps().pods();
-  if (!rows) return;
-  for (const auto& [cookie, row] : *rows) {
-    if (row.generation >= generation_) continue;
-    if (auto removed = maps().remove_pod(cookie); !removed)
-      warn("a row of an earlier agent stays in the pods map: {}", removed.error().message);
-  }
 }
 
 interception::PodWorker Node::enrolled(interception::EnrolledPod pod) {
@@ -321,12 +348,23 @@ void Node::removed(const std::string& uid) {
 }
 
 void Node::publish() {
+  std::vector<interception::PodStatus> pods = enrolment_->status();
+  // While this agent leaves, another one counts.
+  const std::span<const interception::PodStatus> counted = draining_ ? std::span(pods).first(0) : std::span(pods);
+  survey_->follow(counted, snapshot_, base::MonotonicClock::now());
+  settled_ |= begun_ && (base::MonotonicClock::now() - *begun_ > kEnrolmentPatience ||
+                         std::none_of(pods.begin(), pods.end(), [](const auto& pod) { return pod.is_unattended(); }));
   auto status = std::make_shared<NodeStatus>();
   status->begun = begun_.has_value();
+  status->settled = settled_;
+  status->hooks_problem = hooks_problem_;
   status->snapshot = snapshot_;
   status->configured = configured_;
   status->build_time = build_time_;
-  status->pods = enrolment_->status();
+  status->pods = std::move(pods);
+  survey_->fill_in(status->pods);
+  status->unmanaged = survey_->counts();
+  status->unmanaged_failures = survey_->failures();
   status->draining = draining_;
   status->superseded = superseded_;
   const std::lock_guard lock(status_mutex_);

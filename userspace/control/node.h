@@ -16,9 +16,12 @@
 #include "base/result.h"
 #include "control/handover.h"
 #include "control/service_rows.h"
+#include "control/verdict_rows.h"
+#include "interception/adoption.h"
 #include "interception/enrolment.h"
 #include "interception/heartbeats.h"
 #include "interception/programs.h"
+#include "interception/unmanaged_survey.h"
 #include "kubernetes/api_source.h"
 #include "kubernetes/manifest_directory.h"
 #include "kubernetes/object_store.h"
@@ -33,6 +36,8 @@ struct NodeOptions {
   kubernetes::ReflectorSettings reflector;
   std::string user_agent;
   kubernetes::ObjectKey daemon_set{kubernetes::Kind::daemon_set, {}, {}};  // that runs this agent, if it has a name
+  std::string pod_name;                                                    // the agent's own
+  bool events = true;  // what is wrong with objects is written to the API server, if the agent has a namespace
   kubernetes::ClusterSettings cluster;
   std::string bpf_dir = "/sys/fs/bpf/weir";
   std::string run_dir = "/run/weir";      // where another agent of this node is found
@@ -46,16 +51,22 @@ struct NodeOptions {
   base::Duration linger = std::chrono::microseconds(100);  // see io::Reactor::Options
   interception::RedirectSetting redirect = interception::RedirectSetting::automatic;
   proxy::PodLimits pod_limits;
-  uint64_t memory_limit = 0;  // of the agent's container, in bytes; 0: none
+  proxy::LearningOptions learning;
+  uint64_t memory_limit = 0;      // of the agent's container, in bytes; 0: none
+  uint64_t descriptor_limit = 0;  // RLIMIT_NOFILE; 0: none
 };
 
 // What other threads may know; a consistent copy, replaced as a whole.
 struct NodeStatus {
-  bool begun = false;  // the configuration has been read once, and this node's pods are enrolled by it
+  bool begun = false;         // the configuration has been read once, and this node's pods are enrolled by it
+  bool settled = false;       // all pods that ran then are listened in, or have had their time
+  std::string hooks_problem;  // why connections are not diverted at all; empty: they are
   std::shared_ptr<const config::Snapshot> snapshot;
   base::Instant configured;     // when the snapshot was built ...
   base::Duration build_time{};  // ... and how long that took, from objects in memory
   std::vector<interception::PodStatus> pods;
+  std::vector<interception::UnmanagedCount> unmanaged;  // as last counted, see UnmanagedSurvey
+  uint64_t unmanaged_failures = 0;
   bool draining = false;
   bool superseded = false;  // another agent has taken over
 };
@@ -75,9 +86,9 @@ class Node final : private interception::EnrolmentEvents {
   // agent that runs. Returns after SIGTERM or SIGINT, when everything has drained. An agent that was
   // superseded drains at once, and also returns if the one that took over is gone: to be started again.
   void run();
-  // After run(): the DaemonSet that ran this agent is gone, and no other agent has taken over. What is pinned is to go
-  // too.
-  bool uninstalled() const;
+  // After run(): the DaemonSet that ran this agent is gone or going, or its namespace is, and no other agent is there
+  // to go on. What is pinned is to go too.
+  bool uninstalled();
   // As SIGTERM. Thread-safe.
   void drain();
 
@@ -87,6 +98,9 @@ class Node final : private interception::EnrolmentEvents {
   uint32_t worker_count() const { return static_cast<uint32_t>(workers_.size()); }
   interception::Maps& maps() { return programs_->maps(); }
   const interception::RedirectState& redirect() const { return programs_->redirect(); }
+  // Thread-safe, like what it does.
+  interception::Adoption& adoption() { return *adoption_; }
+  uint64_t verdict_failures() const { return verdict_rows_->failures(); }
 
  private:
   explicit Node(NodeOptions options);
@@ -103,6 +117,8 @@ class Node final : private interception::EnrolmentEvents {
   bool drained(base::Instant now);
   void publish();
   void sweep_foreign_pods();
+  void sweep_verdicts(base::Instant now);
+  void check_hooks();
 
   interception::PodWorker enrolled(interception::EnrolledPod pod) override;
   void updated(std::shared_ptr<const config::Pod> pod) override;
@@ -117,21 +133,25 @@ class Node final : private interception::EnrolmentEvents {
   std::unique_ptr<interception::Programs> programs_;
   std::optional<interception::Heartbeats> heartbeats_;
   std::vector<interception::Heartbeat> heartbeat_of_worker_;
+  std::unique_ptr<VerdictRows> verdict_rows_;
   std::unique_ptr<ServiceRows> service_rows_;
   std::optional<Handover> handover_;
   std::unique_ptr<interception::Enrolment> enrolment_;
+  std::unique_ptr<interception::UnmanagedSurvey> survey_;
+  std::unique_ptr<interception::Adoption> adoption_;
   std::vector<std::unique_ptr<proxy::Worker>> workers_;
   std::unordered_map<std::string, uint32_t> worker_of_pod_;  // by UID
   std::vector<uint32_t> pods_of_worker_;
   std::shared_ptr<const config::Snapshot> snapshot_;
 
   base::Fd signals_, wakeup_;
-  base::Instant configured_{}, built_{}, drain_deadline_{};
+  base::Instant configured_{}, built_{}, drain_deadline_{}, verdicts_swept_{};
   std::optional<base::Instant> begun_;
   std::optional<base::Instant> build_due_;  // a complete build, for the findings
   base::Duration build_time_{};             // of the last complete build
   bool draining_ = false, drained_ = false, abandoned_ = false, superseded_ = false, may_end_ = false;
-  bool foreign_pods_swept_ = false, status_stale_ = true, daemon_set_seen_ = false;
+  bool foreign_pods_swept_ = false, status_stale_ = true, daemon_set_seen_ = false, settled_ = false;
+  std::string hooks_problem_;
   mutable std::mutex status_mutex_;
   std::shared_ptr<const NodeStatus> status_;
 };

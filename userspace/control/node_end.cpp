@@ -56,6 +56,7 @@ void Node::begin_drain(base::Instant now) {
   // under way in between is in the accept queue, and is taken from it.
   enrolment_->withdraw();
   for (auto& worker : workers_) worker->drain();
+  if (api_) api_->end_events();
   status_stale_ = true;
 }
 
@@ -81,10 +82,13 @@ bool Node::drained(base::Instant now) {
   return true;
 }
 
-bool Node::uninstalled() const {
-  if (superseded_ || !daemon_set_seen_) return false;
+bool Node::uninstalled() {
+  if (options_.daemon_set.name.empty() || handover_->has_successor()) return false;
+  // A namespace that goes takes its pods before its DaemonSets as it comes.
+  const auto home = store_.find({kubernetes::Kind::namespace_, {}, options_.daemon_set.namespace_name});
+  if (home && kubernetes::metadata_of(*home).deleting) return true;
   const auto object = store_.find(options_.daemon_set);
-  return !object || kubernetes::metadata_of(*object).deleting;
+  return daemon_set_seen_ && (!object || kubernetes::metadata_of(*object).deleting);
 }
 
 }  // namespace weir::control

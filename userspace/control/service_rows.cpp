@@ -1,37 +1,55 @@
 #include "control/service_rows.h"
 
-#include <vector>
-
 #include "base/log.h"
 
 namespace weir::control {
 namespace {
 
-uint32_t wanted_mode(const config::Snapshot& snapshot, const base::SocketAddress& vip) {
-  const auto* service = snapshot.service_at(vip);
-  const config::ServicePort* port = service ? (*service)->find_port(vip.port) : nullptr;
-  return port ? static_cast<uint32_t>(port->diverted_mode()) : uint32_t{WEIR_MODE_NONE};
-}
-
-// Calls f(address) for all addresses of the Services that are other ones than in `previous`.
+// Calls f(address) for all addresses of the Services that are other ones than in `previous`, and for those of
+// endpoints that are a Service's in either if some are another one's.
 template <class F>
 void for_each_changed(const config::Snapshot& snapshot, const config::Snapshot& previous, F&& f) {
   for (size_t i = 0; i < snapshot.services.size(); ++i) {
     const config::Service& service = *snapshot.services[i];
     if (&service == previous.services[i].get()) continue;
-    for (const base::IpAddress& ip : service.vips)
-      for (const config::ServicePort& port : service.ports) f(base::SocketAddress{ip, port.port});
+    service.for_each_vip([&](const base::SocketAddress& address, uint32_t) { f(address); });
+    service.for_each_endpoint_address([&](const base::SocketAddress& address, uint32_t) { f(address); });
   }
+  if (snapshot.by_endpoint == previous.by_endpoint) return;
+  for (const auto& [address, place] : *previous.by_endpoint) f(address);
+  for (const auto& [address, place] : *snapshot.by_endpoint) f(address);
 }
 
-bool same_addresses(const config::Snapshot& snapshot, const config::Snapshot* previous) {
+bool same_vips(const config::Snapshot& snapshot, const config::Snapshot* previous) {
   return previous && snapshot.directory == previous->directory;
+}
+
+// Whether the address is another Service's than before.
+bool changed_hands(const config::Snapshot& snapshot, const config::Snapshot& previous, const base::SocketAddress& vip) {
+  const auto *now = snapshot.at(vip).service, *before = previous.at(vip).service;
+  return now && before && (*now)->fqdn != (*before)->fqdn;
 }
 
 }  // namespace
 
+ServiceMap ServiceMap::of(interception::Maps& maps) {
+  ServiceMap map;
+  map.list = [&maps] { return maps.services(); };
+  map.get = [&maps](const base::SocketAddress& vip) { return maps.service(vip); };
+  map.set = [&maps](const base::SocketAddress& vip, const weir_service& row) { return maps.set_service(vip, row); };
+  map.remove = [&maps](const base::SocketAddress& vip) { return maps.remove_service(vip); };
+  return map;
+}
+
+ServiceRows::Wanted ServiceRows::wanted(const config::Snapshot& snapshot, const base::SocketAddress& vip) const {
+  const config::ServicePort* port = snapshot.at(vip).port;
+  if (!port) return {};
+  const bool learns = learning_ && port->learns();
+  return {static_cast<uint32_t>(port->diverted_mode()), learns ? uint32_t{WEIR_SERVICE_LEARNS} : 0};
+}
+
 base::Result<void> ServiceRows::adopt() {
-  auto rows = maps_.services();
+  auto rows = map_.list();
   if (!rows) return rows.error();
   for (const auto& [vip, row] : *rows) rows_[vip] = row;
   return {};
@@ -40,42 +58,60 @@ base::Result<void> ServiceRows::adopt() {
 void ServiceRows::remove_unwanted(const config::Snapshot& snapshot, const config::Snapshot* previous) {
   std::vector<base::SocketAddress> unwanted;
   const auto look_at = [&](const base::SocketAddress& vip) {
-    if (rows_.contains(vip) && wanted_mode(snapshot, vip) == WEIR_MODE_NONE) unwanted.push_back(vip);
+    if (rows_.contains(vip) && wanted(snapshot, vip).mode == WEIR_MODE_NONE) unwanted.push_back(vip);
   };
-  if (same_addresses(snapshot, previous))
+  if (same_vips(snapshot, previous))
     for_each_changed(snapshot, *previous, look_at);
   else
     for (const auto& [vip, row] : rows_) look_at(vip);
-  for (const base::SocketAddress& vip : unwanted) remove(vip);
+  for (const base::SocketAddress& vip : unwanted)
+    if (rows_.contains(vip)) remove(vip);
 }
 
 void ServiceRows::remove(const base::SocketAddress& vip) {
-  if (auto removed = maps_.remove_service(vip); !removed)
+  if (auto removed = map_.remove(vip); !removed)
     base::log::error("service {} stays in the BPF map: {}", vip.to_string(), removed.error().message);
+  if (learned(vip)) unlearned_.insert(vip);
   rows_.erase(vip);
 }
 
+bool ServiceRows::learned(const base::SocketAddress& vip) const {
+  const auto row = rows_.find(vip);
+  return row != rows_.end() && row->second.flags & WEIR_SERVICE_LEARNS;
+}
+
 void ServiceRows::add_wanted(const config::Snapshot& snapshot, const config::Snapshot* previous) {
-  if (same_addresses(snapshot, previous)) {
-    for_each_changed(snapshot, *previous, [&](const base::SocketAddress& vip) { add(snapshot, vip); });
+  const auto take = [&](const base::SocketAddress& vip) {
+    if (learned(vip) && previous && changed_hands(snapshot, *previous, vip)) unlearned_.insert(vip);
+    add(snapshot, vip);
+  };
+  if (same_vips(snapshot, previous)) {
+    for_each_changed(snapshot, *previous, take);
   } else {
-    for (const auto& [vip, place] : snapshot.directory->by_vip) add(snapshot, vip);
+    for (const auto& [vip, place] : snapshot.directory->by_address) take(vip);
+    for (const auto& [address, place] : *snapshot.by_endpoint) take(address);
   }
+  // Now that workers have the Snapshot, none learns the same again.
+  if (!unlearned_.empty()) map_.end_verdicts(std::exchange(unlearned_, {}));
 }
 
 void ServiceRows::add(const config::Snapshot& snapshot, const base::SocketAddress& vip) {
-  const uint32_t mode = wanted_mode(snapshot, vip);
+  const auto [mode, flags] = wanted(snapshot, vip);
   if (mode == WEIR_MODE_NONE) return;
   const auto known = rows_.find(vip);
-  if (known != rows_.end() && known->second.mode == mode && known->second.generation == generation_) return;
-  // The brake (flags) belongs to the operator, who may have changed it since, and outlives agents.
-  auto present = maps_.service(vip);
+  if (known != rows_.end() && known->second.mode == mode && (known->second.flags & WEIR_SERVICE_LEARNS) == flags &&
+      known->second.generation == generation_)
+    return;
+  if (learned(vip) && !(flags & WEIR_SERVICE_LEARNS)) unlearned_.insert(vip);
+  // The brake belongs to the operator, who may have changed it since, and outlives agents.
+  auto present = map_.get(vip);
   if (!present) {
     base::log::error("service {} can't be read from the BPF map: {}", vip.to_string(), present.error().message);
     return;
   }
-  const weir_service row{mode, *present ? (*present)->flags : 0, generation_};
-  if (auto set = maps_.set_service(vip, row); !set) {
+  const uint32_t brake = *present ? (*present)->flags & WEIR_SERVICE_BYPASS : 0;
+  const weir_service row{mode, brake | flags, generation_};
+  if (auto set = map_.set(vip, row); !set) {
     base::log::error("service {} can't be diverted: {}", vip.to_string(), set.error().message);
     return;
   }

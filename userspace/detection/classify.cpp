@@ -9,6 +9,7 @@ namespace {
 
 using Bytes = std::span<const uint8_t>;
 
+constexpr size_t kFrameHeader = 9;  // RFC 9113 section 4.1
 constexpr std::string_view kPreface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 constexpr std::array<std::string_view, 9> kHttp1 = {"GET ",     "POST ",    "HEAD ",  "PUT ",  "DELETE ",
                                                     "OPTIONS ", "CONNECT ", "PATCH ", "TRACE "};
@@ -52,5 +53,40 @@ Protocol classify(Bytes bytes) {
 }
 
 bool may_be_http2(Bytes bytes) { return match(bytes, kPreface, Protocol::http2) != Protocol::opaque; }
+
+bool may_be_settings(Bytes bytes) {
+  constexpr uint8_t kSettings = 4, kEntry = 6;
+  constexpr unsigned kMaxFrame = 1u << 14;  // before the client may have allowed more
+  // Length (24 bits), type, flags, stream.
+  for (size_t i = 0; i < std::min(bytes.size(), kFrameHeader); ++i) {
+    if (i == 1 || i == 2) continue;
+    if (bytes[i] != (i == 3 ? kSettings : 0)) return false;
+  }
+  if (bytes.size() < 3) return true;
+  const unsigned length = static_cast<unsigned>(bytes[1]) << 8 | bytes[2];
+  return length % kEntry == 0 && length <= kMaxFrame;
+}
+
+bool begins_with_settings(Bytes bytes) { return bytes.size() >= kFrameHeader && may_be_settings(bytes); }
+
+const char* to_string(Verdict verdict) {
+  constexpr std::array<const char*, kVerdicts> kNames = {"http2", "http1", "tls", "tcp", "server_first", "silent"};
+  return kNames[static_cast<size_t>(verdict)];
+}
+
+Verdict verdict_of(Bytes bytes) {
+  switch (classify(bytes)) {
+    case Protocol::http2:
+      return Verdict::http2;
+    case Protocol::http1:
+      return Verdict::http1;
+    case Protocol::tls:
+      return Verdict::tls;
+    case Protocol::need_more:
+    case Protocol::opaque:
+      break;
+  }
+  return Verdict::tcp;
+}
 
 }  // namespace weir::detection

@@ -17,7 +17,7 @@ void Connection::announce_capacity() {
 }
 
 bool Connection::wants_write() const {
-  return !closed_ && (!output_.empty() || may_frame_bodies() ||
+  return !closed_ && (output_announced_ || !output_.empty() || may_frame_bodies() ||
                       (!ended_ && (receive_window_.update_due() || !window_updates_.empty())));
 }
 

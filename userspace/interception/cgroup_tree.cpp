@@ -1,5 +1,6 @@
 #include "interception/cgroup_tree.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -251,6 +252,8 @@ base::Result<CgroupTree> find_cgroup_tree(const std::string& proc) {
   const std::string own = parse_v2_cgroup(read_text(proc + "/self/cgroup").value_or("")).value_or("/");
   const bool known = own != "/" && !own.starts_with("/..") && is_folder(join(tree.v2_mount, own));
   tree.agent_cgroup = known ? join(tree.v2_mount, own) : find_this_process(tree.v2_mount).value_or(tree.v2_mount);
+  struct stat folder {};
+  if (::stat(tree.agent_cgroup.c_str(), &folder) == 0) tree.agent_cgroup_id = folder.st_ino;
   return tree;
 }
 

@@ -4,6 +4,7 @@
 // find_cgroup_tree() looks at the machine.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -41,6 +42,7 @@ struct CgroupTree {
   std::vector<std::string> roots;  // for EnrolmentOptions::cgroup_roots: all candidates, existing or not
   std::string pods_cgroup;         // for ProgramOptions: the v2 kubepods folder if pods appear there, else v2_mount
   std::string agent_cgroup;        // v2 folder of the calling process
+  uint64_t agent_cgroup_id = 0;    // its number in the kernel, as sockets made there carry it
 };
 
 // Fails, with a sentence that says what to do, if no cgroup2 hierarchy is mounted.

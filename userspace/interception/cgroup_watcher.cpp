@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <sys/inotify.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -143,11 +144,11 @@ bool CgroupWatcher::watch(const std::string& path, const Place& place) {
 }
 
 void CgroupWatcher::degrade(const std::string& path, int code) {
-  if (!degraded_) {
+  if (!warned_) {
     base::log::warn("{}; pods are looked for once a second until it can be watched",
                     base::system_error("watch " + path, code).message);
   }
-  degraded_ = true;
+  warned_ = degraded_ = true;
 }
 
 void CgroupWatcher::adopt(const std::string& start, std::set<std::string>& met) {
@@ -161,7 +162,11 @@ void CgroupWatcher::adopt(const std::string& start, std::set<std::string>& met) 
     if (!place.children.empty()) {
       for (const auto& name : place.children) queue.push_back(child_of(path, name));
     } else {
-      for (const auto& name : subfolders(path)) queue.push_back(child_of(path, name));
+      errno = 0;
+      const auto names = subfolders(path);
+      // Out of descriptors, say: what is in it has to be looked for again.
+      if (names.empty() && errno != 0 && errno != ENOENT && errno != ENOTDIR) degrade(path, errno);
+      for (const auto& name : names) queue.push_back(child_of(path, name));
     }
   }
 }
@@ -198,8 +203,11 @@ void CgroupWatcher::rescan() {
   for (const auto& top : tops_) adopt(top, met);
   std::vector<std::string> gone;
   for (const auto& [path, folder] : folders_) {
-    if (!met.contains(path)) gone.push_back(path);
+    // What could not be looked into may be there all the same.
+    if (!met.contains(path) && !(degraded_ && access(path.c_str(), F_OK) == 0)) gone.push_back(path);
   }
+  if (warned_ && !degraded_) base::log::info("all of the pods' cgroups can be watched again");
+  warned_ = degraded_;
   for (const auto& path : gone) drop(path);
   for (const auto& [uid, paths] : pods_) changed_.insert(uid);
 }

@@ -65,6 +65,7 @@ class CgroupWatcher {
   std::map<std::string, std::set<std::string>, std::less<>> pods_;  // UID -> paths
   std::set<std::string> changed_;
   bool degraded_ = false;
+  bool warned_ = false;  // of it; kept while rescan() finds out anew
 };
 
 }  // namespace weir::interception

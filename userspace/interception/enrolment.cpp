@@ -43,6 +43,8 @@ Duration wait_after(Duration waited) {
   return waited > kEager ? kCalmWait : std::clamp<Duration>(waited / kPatience, kShortestWait, kLongestWait);
 }
 
+double milliseconds_of(Duration duration) { return std::chrono::duration<double, std::milli>(duration).count(); }
+
 // The kubelet names a static pod's cgroup by the hash of its manifest, not by the UID that the API shows.
 const std::string& cgroup_uid(const Pod& pod) {
   auto hash = pod.annotations.find("kubernetes.io/config.hash");
@@ -101,6 +103,7 @@ class Enrolment::State {
     Duration backoff{};
     std::optional<Instant> next_look;
     std::optional<Instant> folder_seen, process_seen;
+    std::optional<Instant> unfinished;  // when its namespace was last seen not to be ready
     std::optional<Enrolled> enrolled;
   };
 
@@ -278,13 +281,17 @@ void Enrolment::State::look_for_namespace(Entry& entry, Instant now) {
   if (folders.empty()) {
     entry.folder_seen.reset();
     entry.process_seen.reset();
+    entry.unfinished.reset();
     entry.backoff = {};
     return set_state(entry, PodState::waiting, "it has no cgroup folder yet", std::nullopt);
   }
   if (!entry.folder_seen) entry.folder_seen = now;
   PodProcesses found = processes_.find(folders);
+  if (!found.any && found.unreadable != 0)
+    return fail(entry, base::system_error("read its cgroup.procs", found.unreadable).message, now);
   if (!found.any) {
     entry.process_seen.reset();
+    entry.unfinished.reset();
     std::optional<Instant> next;
     if (!watcher_.tells_processes(uid)) next = now + wait_after(now - *entry.folder_seen);
     return set_state(entry, PodState::waiting, "none of its processes has started yet", next);
@@ -302,6 +309,7 @@ void Enrolment::State::look_for_namespace(Entry& entry, Instant now) {
   if (!found.namespaces.empty()) {
     auto enrolled = enrol(entry, found.namespaces);
     if (!enrolled && enrolled.error().code == ENETDOWN) {
+      entry.unfinished = now;
       return set_state(entry, PodState::waiting, enrolled.error().message, soon);
     }
     if (!enrolled) return fail(entry, enrolled.error().message, now);
@@ -318,6 +326,7 @@ void Enrolment::State::look_for_namespace(Entry& entry, Instant now) {
     return fail(entry, "its processes are not visible: the agent needs the node's PID namespace (hostPID)", now);
   }
   if (waited < kStarting) {
+    entry.unfinished = now;
     return set_state(entry, PodState::waiting, "its processes have not entered its network namespace yet", soon);
   }
   set_state(entry, PodState::refused, "its processes are in the node's network namespace (hostNetwork)", soon);
@@ -361,11 +370,15 @@ base::Result<Enrolment::State::Enrolled> Enrolment::State::enrol(Entry& entry, c
     events_.removed(pod.uid);
     return written.error();
   }
-  enrolled.latency = std::max(Duration(0), base::MonotonicClock::now() - *entry.process_seen);
-  base::log::info("pod {}: {} network namespace {} at port {} (worker {}), {:.1f} ms after its first process",
-                  pod.qualified_name(), pod.dataplane == config::Dataplane::observe ? "observing" : "listening in",
-                  enrolled.netns->cookie(), enrolled.port, enrolled.worker.index,
-                  std::chrono::duration<double, std::milli>(enrolled.latency).count());
+  const Instant done = base::MonotonicClock::now();
+  enrolled.latency = std::max(Duration(0), done - *entry.process_seen);
+  base::log::info(
+      "pod {}: {} network namespace {} at port {} (worker {}), {:.1f} ms after its first process, of which its "
+      "namespace "
+      "was ready for {:.1f} ms at most",
+      pod.qualified_name(), pod.dataplane == config::Dataplane::observe ? "observing" : "listening in",
+      enrolled.netns->cookie(), enrolled.port, enrolled.worker.index, milliseconds_of(enrolled.latency),
+      milliseconds_of(done - entry.unfinished.value_or(*entry.process_seen)));
   if (pod.excluded_ports.size() > WEIR_MAX_EXCLUDED_PORTS) {
     base::log::warn("pod {}: {} excluded ports, only the first {} are excluded", pod.qualified_name(),
                     pod.excluded_ports.size(), WEIR_MAX_EXCLUDED_PORTS);
@@ -400,6 +413,7 @@ void Enrolment::State::remove(Entry& entry, std::string_view why) {
   entry.enrolled.reset();
   entry.folder_seen.reset();
   entry.process_seen.reset();
+  entry.unfinished.reset();
   set_state(entry, PodState::waiting, std::string(why), std::nullopt);
 }
 
@@ -445,11 +459,13 @@ std::vector<PodStatus> Enrolment::State::status() const {
     status.pod = entry.pod;
     status.state = entry.state;
     status.reason = entry.reason;
+    status.runs = entry.process_seen.has_value();
     if (!entry.enrolled) continue;
     status.netns_cookie = entry.enrolled->netns->cookie();
     status.port = entry.enrolled->port;
     status.worker = entry.enrolled->worker.index;
     status.latency = entry.enrolled->latency;
+    status.netns = entry.enrolled->netns;
   }
   return out;
 }

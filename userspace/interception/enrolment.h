@@ -44,7 +44,13 @@ struct PodStatus {
   uint64_t netns_cookie = 0;
   uint16_t port = 0;
   uint32_t worker = 0;
-  base::Duration latency{};  // from the sandbox process seen to the listener open
+  base::Duration latency{};                       // from the sandbox process seen to the listener open
+  std::shared_ptr<const NetworkNamespace> netns;  // of an enrolled pod
+  uint64_t unmanaged_connections = 0;             // as last counted (UnmanagedSurvey); not Enrolment's
+  bool runs = false;                              // it has processes
+
+  // It is to be listened in, and its connections go the plain way meanwhile.
+  bool is_unattended() const { return runs && (state == PodState::waiting || state == PodState::failed); }
 };
 
 // What the owner does when pods come and go; called on the control thread, from within Enrolment's functions.
@@ -84,7 +90,7 @@ class Enrolment {
   void on_readable(base::Instant now);
   // The pods of this node (Snapshot::pods). Enrols, refuses and removes accordingly.
   void want(std::span<const std::shared_ptr<const config::Pod>> pods, base::Instant now);
-  // Retries failures with backoff, notices namespaces that died; call at least once a second.
+  // Retries failures with backoff, notices namespaces that died; call at least once a second, also after withdraw().
   void tick(base::Instant now);
   // Writes the rows of all pods that are enrolled once more, whoever's stand there: for an agent that has just taken
   // over from another.

@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <chrono>
@@ -53,6 +54,14 @@ base::Result<Heartbeat> Heartbeats::claim(base::Instant now) {
     if (std::atomic_ref(oldest->generation).compare_exchange_strong(owner, generation_))
       return Heartbeat(*oldest, static_cast<uint16_t>(oldest - rows_.data()), generation_);
   }
+}
+
+bool Heartbeats::others_beat(base::Instant now) const {
+  return std::any_of(rows_.begin(), rows_.end(), [&](weir_heartbeat& row) {
+    const uint64_t generation = std::atomic_ref(row.generation).load(std::memory_order_acquire);
+    return generation != 0 && generation != generation_ &&
+           std::atomic_ref(row.beat_ns).load(std::memory_order_relaxed) + kAbandonedNs > nanoseconds(now);
+  });
 }
 
 }  // namespace weir::interception

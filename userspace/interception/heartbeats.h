@@ -41,6 +41,8 @@ class Heartbeats {
 
   // Claims a slot, whose first beat is `now`. Fails when all were used within the last ten seconds.
   base::Result<Heartbeat> claim(base::Instant now);
+  // Whether a worker of another agent has beaten within the last ten seconds: one that drains does. Any thread.
+  bool others_beat(base::Instant now) const;
 
  private:
   std::span<weir_heartbeat> rows_;

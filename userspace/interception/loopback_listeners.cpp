@@ -2,6 +2,7 @@
 
 #include <net/if.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
@@ -37,6 +38,8 @@ base::Result<base::Fd> listen_on(const NetworkNamespace& netns, const base::Sock
     return failed(address, "set IPV6_V6ONLY on");
   }
   if (bind(fd, reinterpret_cast<sockaddr*>(&raw), size) != 0) return failed(address, "bind");
+  // The connections that it accepts inherit it, and so need no system call of their own.
+  setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   if (listen(fd, kBacklog) != 0) return failed(address, "listen on");
   return std::move(socket.value());
 }

@@ -73,11 +73,11 @@ base::SocketAddress from_abi(const weir_address& address) {
 base::Result<Maps> Maps::open(const std::string& bpf_dir) {
   Maps maps;
   maps.directory_ = bpf_dir + "/v" + std::to_string(WEIR_ABI_VERSION);
-  const std::pair<const char*, base::Fd*> pins[] = {{"services", &maps.services_},     {"pods", &maps.pods_},
-                                                    {"heartbeats", &maps.heartbeats_}, {"config", &maps.config_},
-                                                    {"stats", &maps.stats_},           {"pending", &maps.pending_},
-                                                    {"original", &maps.original_},     {"mark", &maps.mark_},
-                                                    {"redirects", &maps.redirects_},   {"accounts", &maps.accounts_}};
+  const std::pair<const char*, base::Fd*> pins[] = {
+      {"services", &maps.services_}, {"pods", &maps.pods_},        {"heartbeats", &maps.heartbeats_},
+      {"config", &maps.config_},     {"stats", &maps.stats_},      {"pending", &maps.pending_},
+      {"original", &maps.original_}, {"mark", &maps.mark_},        {"redirects", &maps.redirects_},
+      {"accounts", &maps.accounts_}, {"verdicts", &maps.verdicts_}};
   for (auto [name, fd] : pins) {
     std::string path = maps.directory_ + "/maps/" + name;
     *fd = base::Fd(bpf_obj_get(path.c_str()));
@@ -116,6 +116,34 @@ base::Result<std::optional<weir_service>> Maps::service(const base::SocketAddres
   if (bpf_map_lookup_elem(services_.get(), &key, &row) == 0) return std::optional(row);
   if (errno == ENOENT) return std::optional<weir_service>();
   return map_error("read a row of", "services");
+}
+
+base::Result<void> Maps::set_verdict(uint64_t netns_cookie, const base::SocketAddress& vip,
+                                     const weir_verdict& row) const {
+  const weir_verdict_key key{netns_cookie, to_abi(vip)};
+  return update(verdicts_.get(), "verdicts", &key, &row);
+}
+
+base::Result<void> Maps::remove_verdict(uint64_t netns_cookie, const base::SocketAddress& vip) const {
+  const weir_verdict_key key{netns_cookie, to_abi(vip)};
+  return remove(verdicts_.get(), "verdicts", &key);
+}
+
+base::Result<std::optional<weir_verdict>> Maps::verdict(uint64_t netns_cookie, const base::SocketAddress& vip) const {
+  const weir_verdict_key key{netns_cookie, to_abi(vip)};
+  weir_verdict row{};
+  if (bpf_map_lookup_elem(verdicts_.get(), &key, &row) == 0) return std::optional(row);
+  if (errno == ENOENT) return std::optional<weir_verdict>();
+  return map_error("read a row of", "verdicts");
+}
+
+base::Result<std::vector<Maps::Verdict>> Maps::verdicts() const {
+  auto rows = all_rows<weir_verdict_key, weir_verdict>(verdicts_.get(), "verdicts");
+  if (!rows) return rows.error();
+  std::vector<Verdict> result;
+  result.reserve(rows->size());
+  for (const auto& [key, row] : *rows) result.push_back({key.netns_cookie, from_abi(key.service), row});
+  return result;
 }
 
 base::Result<void> Maps::set_pod(uint64_t netns_cookie, const weir_pod& row) {

@@ -41,6 +41,17 @@ class Maps {
   base::Result<std::optional<weir_service>> service(const base::SocketAddress& vip) const;
   base::Result<std::vector<std::pair<base::SocketAddress, weir_service>>> services() const;
 
+  // What was learned about a pod's connections to a service. Thread-safe.
+  base::Result<void> set_verdict(uint64_t netns_cookie, const base::SocketAddress& vip, const weir_verdict& row) const;
+  base::Result<void> remove_verdict(uint64_t netns_cookie, const base::SocketAddress& vip) const;
+  base::Result<std::optional<weir_verdict>> verdict(uint64_t netns_cookie, const base::SocketAddress& vip) const;
+  struct Verdict {
+    uint64_t netns_cookie = 0;
+    base::SocketAddress vip;
+    weir_verdict row;
+  };
+  base::Result<std::vector<Verdict>> verdicts() const;
+
   base::Result<void> set_pod(uint64_t netns_cookie, const weir_pod& row);
   base::Result<void> remove_pod(uint64_t netns_cookie);
   base::Result<std::optional<weir_pod>> pod(uint64_t netns_cookie) const;
@@ -75,7 +86,7 @@ class Maps {
 
  private:
   Maps() = default;
-  base::Fd services_, pods_, heartbeats_, config_, stats_, pending_, original_, mark_, redirects_, accounts_;
+  base::Fd services_, pods_, heartbeats_, config_, stats_, pending_, original_, mark_, redirects_, accounts_, verdicts_;
   std::string directory_;
 };
 

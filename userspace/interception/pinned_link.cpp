@@ -170,6 +170,13 @@ base::Result<void> remove_link_elsewhere(const bpf_program* program, const Cgrou
   return remove_link(pin);
 }
 
+bool is_detached(const std::string& pin) {
+  const base::Fd link(bpf_obj_get(pin.c_str()));
+  if (!link) return errno == ENOENT;
+  const auto info = info_of(link.get());
+  return info && info->type == BPF_LINK_TYPE_CGROUP && info->cgroup.cgroup_id == 0;
+}
+
 base::Result<void> remove_link(const std::string& pin) {
   base::Fd link(bpf_obj_get(pin.c_str()));
   if (!link && errno == ENOENT) return {};

@@ -43,6 +43,8 @@ base::Result<void> pin_iterator_link(bpf_program* program, const bpf_map* map, c
 base::Result<void> pin_sockets_link(bpf_program* program, const bpf_map* sockets, const std::string& pin);
 // Removes the pin if it holds anything but a link of this program to this cgroup.
 base::Result<void> remove_link_elsewhere(const bpf_program* program, const Cgroup& cgroup, const std::string& pin);
+// Whether the pin of a cgroup link is gone, or its cgroup is.
+bool is_detached(const std::string& pin);
 // Detaches at once, whoever else holds the link, and removes the pin. No pin: success.
 base::Result<void> remove_link(const std::string& pin);
 

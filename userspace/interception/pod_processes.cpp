@@ -6,14 +6,16 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <fstream>
+#include <iterator>
 #include <optional>
 
 namespace weir::interception {
 namespace {
 
 // A pod with more processes or namespaces than these is judged by the first of them.
-constexpr int kProcessesLookedAt = 1024;
+constexpr size_t kProcessesLookedAt = 1024;
 constexpr size_t kNamespacesKept = 16;
 
 std::optional<NamespaceId> namespace_at(const std::string& path) {
@@ -45,7 +47,30 @@ bool PodProcessFinder::is_in(pid_t process, const NamespaceId& id) const {
   return namespace_at(netns_path(process)) == id;
 }
 
-void PodProcessFinder::look_at(pid_t process, PodProcesses& found) const {
+// 0 if the process is gone, or its parent not visible.
+pid_t PodProcessFinder::parent_of(pid_t process) const {
+  std::ifstream file(proc_ + "/" + std::to_string(process) + "/stat");
+  const std::string text(std::istreambuf_iterator<char>(file), {});
+  // The name is in brackets, and may have any in it.
+  const size_t end_of_name = text.rfind(')');
+  int parent = 0;
+  if (end_of_name == std::string::npos || std::sscanf(text.c_str() + end_of_name, ") %*c %d", &parent) != 1) return 0;
+  return parent;
+}
+
+// A runtime's process is in the pod's cgroup before it is in the pod's namespace: until then it is where the one
+// outside the pod is that started it.
+bool PodProcessFinder::is_where_it_was_started(pid_t process, const NamespaceId& id,
+                                               const std::vector<pid_t>& pod) const {
+  for (size_t steps = 0; steps <= pod.size(); ++steps) {
+    process = parent_of(process);
+    if (process == 0 || !is_in(process, id)) return false;
+    if (std::find(pod.begin(), pod.end(), process) == pod.end()) return true;
+  }
+  return false;
+}
+
+void PodProcessFinder::look_at(pid_t process, const std::vector<pid_t>& pod, PodProcesses& found) const {
   found.any = true;
   if (process == 0) {
     found.hidden = true;
@@ -68,16 +93,26 @@ void PodProcessFinder::look_at(pid_t process, PodProcesses& found) const {
   }
   // The process may have changed its namespace since the first look: what was opened is what counts.
   NamespaceId opened{info.st_dev, info.st_ino};
-  if (!is_known(opened)) found.namespaces.push_back({opened, process, std::move(fd)});
+  if (is_known(opened)) return;
+  if (is_where_it_was_started(process, opened, pod)) {
+    found.in_node_namespace = true;
+    return;
+  }
+  found.namespaces.push_back({opened, process, std::move(fd)});
 }
 
 PodProcesses PodProcessFinder::find(const std::set<std::string>& cgroup_folders) const {
-  PodProcesses found;
-  int left = kProcessesLookedAt;
+  std::vector<pid_t> pod;
+  int unreadable = 0;
   for (const auto& folder : cgroup_folders) {
     std::ifstream processes(folder + "/cgroup.procs");
-    for (pid_t process = 0; left > 0 && processes >> process; --left) look_at(process, found);
+    // ENODEV: the cgroup was removed between the look-up of the file and its being opened.
+    if (!processes && errno != ENOENT && errno != ENODEV) unreadable = errno;
+    for (pid_t process = 0; pod.size() < kProcessesLookedAt && processes >> process;) pod.push_back(process);
   }
+  PodProcesses found;
+  found.unreadable = unreadable;
+  for (pid_t process : pod) look_at(process, pod, found);
   return found;
 }
 

@@ -35,13 +35,15 @@ struct PodProcesses {
   bool in_node_namespace =
       false;              // one is in the node's network namespace (a container that is being made, or hostNetwork)
   bool vanished = false;  // one ended while it was looked at
+  int unreadable = 0;     // errno of a cgroup.procs that is there and could not be opened
   bool hidden = false;    // one is not visible in this PID namespace
   std::vector<PodNamespace> namespaces;  // that are not the node's, each once, in the order met
 };
 
 class PodProcessFinder {
  public:
-  // `proc` is where /proc is mounted. The node's namespaces are those of the calling thread and of process 1.
+  // `proc` is where /proc is mounted. The node's namespaces are those of the calling thread, of process 1, and, since
+  // that one may be hidden or in another, the one that a pod's processes are started from.
   explicit PodProcessFinder(std::string proc);
 
   PodProcesses find(const std::set<std::string>& cgroup_folders) const;
@@ -49,7 +51,9 @@ class PodProcessFinder {
   bool is_in(pid_t process, const NamespaceId& id) const;
 
  private:
-  void look_at(pid_t process, PodProcesses& found) const;
+  void look_at(pid_t process, const std::vector<pid_t>& pod, PodProcesses& found) const;
+  bool is_where_it_was_started(pid_t process, const NamespaceId& id, const std::vector<pid_t>& pod) const;
+  pid_t parent_of(pid_t process) const;
   std::string netns_path(pid_t process) const;
 
   std::string proc_;

@@ -80,6 +80,13 @@ base::Result<void> pin_maps(weir_bpf* skeleton, const std::string& directory) {
   return {};
 }
 
+base::Result<void> make_directories(const std::string& bpf_dir) {
+  const std::string version = version_directory(bpf_dir);
+  for (const std::string& path : {bpf_dir, version, version + "/maps", version + "/links"})
+    if (auto made = make_private_directory(path); !made) return made;
+  return {};
+}
+
 base::Error load_error(int code, const LibbpfLog& log) {
   std::string message = "load the BPF programs: " + std::string(std::strerror(code));
   if (code == EPERM || code == EACCES) message += " (needs CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON)";
@@ -150,10 +157,9 @@ const RedirectState& Programs::redirect() const { return loaded_->redirect; }
 
 base::Result<Programs> Programs::load(const ProgramOptions& options) {
   if (auto mounted = require_bpffs(options.bpf_dir); !mounted) return mounted.error();
-  std::string version = version_directory(options.bpf_dir);
-  for (const std::string& path : {options.bpf_dir, version, version + "/maps", version + "/links"})
-    if (auto made = make_private_directory(path); !made) return made.error();
+  if (auto made = make_directories(options.bpf_dir); !made) return made.error();
 
+  const std::string version = version_directory(options.bpf_dir);
   RedirectState redirect = options.redirect;
   auto skeleton = load_programs(version, redirect);
   if (!skeleton) return skeleton.error();
@@ -193,6 +199,30 @@ base::Result<void> Programs::attach() {
         programs.weir_getsockname6, programs.weir_connect4, programs.weir_connect6})
     if (auto attached = pin_cgroup_link(program, *pods, links + bpf_program__name(program)); !attached) return attached;
   return {};
+}
+
+bool Programs::detached() const {
+  const std::string links = version_directory(loaded_->options.bpf_dir) + "/links/";
+  const auto& programs = loaded_->skeleton->progs;
+  for (const bpf_program* program :
+       {programs.weir_sockops, programs.weir_getpeername4, programs.weir_getpeername6, programs.weir_getsockname4,
+        programs.weir_getsockname6, programs.weir_connect4, programs.weir_connect6})
+    if (is_detached(links + bpf_program__name(program))) return true;
+  return false;
+}
+
+base::Result<void> Programs::restore() {
+  if (auto made = make_directories(loaded_->options.bpf_dir); !made) return made;
+  const bpf_map* map = nullptr;
+  bpf_object__for_each_map(map, loaded_->skeleton->obj) {
+    const char* pin = bpf_map__pin_path(map);
+    if (!pin || access(pin, F_OK) == 0) continue;
+    if (bpf_obj_pin(bpf_map__fd(map), pin) != 0) return base::system_error("pin " + std::string(pin), errno);
+  }
+  if (loaded_->redirect.on)
+    if (auto attached = attach_redirect(*loaded_->skeleton, version_directory(loaded_->options.bpf_dir)); !attached)
+      return attached;
+  return attach();
 }
 
 base::Result<void> Programs::uninstall(const std::string& bpf_dir) {

@@ -27,6 +27,10 @@ class Programs {
   static base::Result<Programs> load(const ProgramOptions& options);
   // Attaches every program by a pinned link, or updates the program of the pinned link.
   base::Result<void> attach();
+  // Whether a link is gone that attach() has made: its pin was removed, or its cgroup was.
+  bool detached() const;
+  // Pins and attaches anew whatever is not there any more.
+  base::Result<void> restore();
   // Removes links and maps from bpf_dir, whichever ABI version; the hooks are gone when it returns.
   static base::Result<void> uninstall(const std::string& bpf_dir);
 

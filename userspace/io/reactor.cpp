@@ -145,7 +145,9 @@ void Reactor::turn(base::Duration max_wait) {
     auto* operation = static_cast<Operation*>(io_uring_cqe_get_data(cqe));
     ++seen;
     if (operation) {
-      if ((cqe->flags & IORING_CQE_F_BUFFER) && operation->received_in_ != static_cast<uint32_t>(turns_)) {
+      // One that filled its buffer has more to say at once.
+      if ((cqe->flags & IORING_CQE_F_BUFFER) && cqe->res < static_cast<int32_t>(ReceiveBuffers::kBufferSize) &&
+          operation->received_in_ != static_cast<uint32_t>(turns_)) {
         operation->received_in_ = static_cast<uint32_t>(turns_);
         ++sockets_heard_;
       }

@@ -6,6 +6,7 @@
 #include <cassert>
 #include <cstring>
 #include <stdexcept>
+#include <utility>
 
 namespace weir::io {
 namespace {
@@ -47,13 +48,16 @@ ReceiveBuffers::~ReceiveBuffers() {
 base::Slice ReceiveBuffers::take(uint16_t buffer_id, uint32_t size) {
   assert(buffer_id < buffers_.size());
   --in_ring_;
+  ++taken_;
   PooledBuffer* buffer = buffers_[buffer_id].get();
   return base::Slice(buffer, buffer->data(), size);
 }
 
 void ReceiveBuffers::restock() {
+  most_taken_ = std::max(most_taken_, std::exchange(taken_, 0));
+  if (std::exchange(ran_out_, false)) stock_ = std::min(2 * stock_, kRingEntries);
   int added = 0;
-  while (in_ring_ < kRingEntries && (!free_.empty() || grow())) {
+  while (in_ring_ < stock_ && (!free_.empty() || grow())) {
     PooledBuffer* buffer = buffers_[free_.back()].get();
     free_.pop_back();
     io_uring_buf_ring_add(buffer_ring_, buffer->data(), kBufferSize, buffer->id, io_uring_buf_ring_mask(kRingEntries),
@@ -65,6 +69,7 @@ void ReceiveBuffers::restock() {
 }
 
 void ReceiveBuffers::trim() {
+  stock_ = std::clamp(std::max(stock_ / 2, 2 * std::exchange(most_taken_, 0)), kLeastStock, kRingEntries);
   without_memory_ = std::min(without_memory_, unneeded_);
   const size_t n = std::min((unneeded_ - without_memory_ + 1) / 2, kTrimmedAtOnce);
   for (const size_t end = without_memory_ + n; without_memory_ < end; ++without_memory_)

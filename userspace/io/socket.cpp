@@ -1,7 +1,9 @@
 #include "io/socket.h"
 
+#include <linux/sockios.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 
 #include <cassert>
 #include <cerrno>
@@ -12,7 +14,8 @@ namespace {
 constexpr auto kNoBufferRetry = std::chrono::milliseconds(5);
 }
 
-Socket::Socket(Reactor& reactor, base::Fd fd) : reactor_(reactor), fd_(std::move(fd)) {
+Socket::Socket(Reactor& reactor, base::Fd fd, bool inherits) : reactor_(reactor), fd_(std::move(fd)) {
+  if (inherits) return;
   const int on = 1;
   setsockopt(fd_.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 }
@@ -69,6 +72,7 @@ void Socket::receive_completed(int32_t result, uint32_t flags) {
     return events_->on_received(std::move(bytes));
   }
   if (result == -ENOBUFS) {
+    reactor_.buffers().ran_out();
     // More sockets had bytes in this turn than the ring has buffers. It is restocked before the next one ...
     if (reactor_.buffers().can_restock()) return arm_receive();
     if (paused_) return;
@@ -126,8 +130,9 @@ void Socket::close(bool abort) {
   reactor_.cancel(connect_);
   reactor_.cancel(receive_);
   reactor_.cancel(writable_);
-  if (!connect_.pending() && !receive_.pending() && !send_.pending() && !writable_.pending())
-    reactor_.timers().schedule(closed_, reactor_.now());
+  if (connect_.pending() || receive_.pending() || send_.pending() || writable_.pending()) return;
+  fd_.reset();  // the peer hears of it at once
+  reactor_.timers().schedule(closed_, reactor_.now());
 }
 
 void Socket::report_closed(base::Instant) { report_closed_if_idle(); }
@@ -139,24 +144,30 @@ void Socket::report_closed_if_idle() {
 }
 
 void Socket::keep_alive(int probes, int idle_seconds, int interval_seconds) {
-  const auto set = [this](int level, int option, int value) { setsockopt(fd_.get(), level, option, &value, sizeof value); };
+  const auto set = [this](int level, int option, int value) {
+    setsockopt(fd_.get(), level, option, &value, sizeof value);
+  };
   set(SOL_SOCKET, SO_KEEPALIVE, 1);
   if (probes > 0) set(IPPROTO_TCP, TCP_KEEPCNT, probes);
   if (idle_seconds > 0) set(IPPROTO_TCP, TCP_KEEPIDLE, idle_seconds);
   if (interval_seconds > 0) set(IPPROTO_TCP, TCP_KEEPINTVL, interval_seconds);
 }
 
+int Socket::error() const {
+  int error = 0;
+  socklen_t size = sizeof error;
+  return getsockopt(fd_.get(), SOL_SOCKET, SO_ERROR, &error, &size) == 0 ? error : errno;
+}
+
+int Socket::unsent() const {
+  int bytes = 0;
+  return ioctl(fd_.get(), SIOCOUTQNSD, &bytes) == 0 ? bytes : 0;
+}
+
 base::SocketAddress Socket::local() const {
   sockaddr_storage address{};
   socklen_t size = sizeof address;
   if (getsockname(fd_.get(), reinterpret_cast<sockaddr*>(&address), &size) != 0) return {};
-  return base::SocketAddress::from(address);
-}
-
-base::SocketAddress Socket::remote() const {
-  sockaddr_storage address{};
-  socklen_t size = sizeof address;
-  if (getpeername(fd_.get(), reinterpret_cast<sockaddr*>(&address), &size) != 0) return {};
   return base::SocketAddress::from(address);
 }
 

@@ -30,8 +30,8 @@ class SocketEvents {
 
 class Socket {
  public:
-  // set_events() comes before anything is started.
-  Socket(Reactor& reactor, base::Fd fd);
+  // set_events() comes before anything is started. `inherits`: it was accepted by a listener that has TCP_NODELAY.
+  Socket(Reactor& reactor, base::Fd fd, bool inherits = false);
   ~Socket();  // only before anything was started, or after on_closed()
   Socket(const Socket&) = delete;
   Socket& operator=(const Socket&) = delete;
@@ -61,8 +61,11 @@ class Socket {
   void set_events(SocketEvents& events) { events_ = &events; }
 
   int fd() const { return fd_.get(); }
+  // What broke the connection, an errno value, of which nobody has heard yet; 0: nothing did.
+  int error() const;
+  // Bytes of sends that were taken, but not by the peer's window yet.
+  int unsent() const;
   base::SocketAddress local() const;
-  base::SocketAddress remote() const;
 
  private:
   template <void (Socket::*kCompleted)(int32_t, uint32_t)>

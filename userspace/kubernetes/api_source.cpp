@@ -18,6 +18,9 @@ namespace {
 const std::string kSource = "~kubernetes/";
 // Nothing to do for so long is nothing wrong: the thread just looks.
 constexpr base::Duration kLongestSleep = std::chrono::seconds(60);
+// At the end, for giving the lease of Events back.
+constexpr base::Duration kLongestEnd = std::chrono::seconds(2);
+constexpr int kOk = 200;
 
 uint64_t random_seed() {
   std::random_device device;
@@ -37,34 +40,45 @@ ApiSource::ApiSource(ApiAccess access, ApiSourceOptions options, ObjectStore* st
   const ObjectKey& own = options_.daemon_set;
   if (!own.name.empty()) follow(own_daemon_set(own.namespace_name, own.name));
   for (const Followed& followed : followed_) status_.push_back(followed.status);
+  if (options_.events)
+    events_.emplace(
+        *options_.events, [this](Kind kind) { return place_of(kind); }, random_seed());
+  if (events_) event_status_ = events_->status();
   thread_ = std::thread([this] { run(); });
 }
 
 ApiSource::~ApiSource() {
   stopping_ = true;
-  transfers_.wake();
+  end_events();
   thread_.join();
 }
 
 void ApiSource::follow(Resource resource) {
   Followed followed;
   followed.status.name = resource.name;
+  const std::string& group = resource.group;
+  const auto known =
+      std::find_if(groups_.begin(), groups_.end(), [&](const GroupLookup& lookup) { return lookup.group() == group; });
+  if (!group.empty() && known == groups_.end()) groups_.emplace_back(group, GroupLookupSettings{}, random_seed());
   followed.reflector = std::make_unique<Reflector>(std::move(resource), options_.reflector, random_seed(), &heard_);
   followed_.push_back(std::move(followed));
 }
 
 void ApiSource::run() {
-  while (!stopping_) {
-    const base::Instant now = base::MonotonicClock::now();
-    begin_due(now);
-    base::Instant until = now + kLongestSleep;
-    for (const Followed& followed : followed_) {
-      if (const auto due = followed.reflector->due()) until = std::min(until, *due);
+  std::optional<base::Instant> end_by;
+  base::Instant now = base::MonotonicClock::now();
+  while (true) {
+    if (stopping_) {
+      if (!end_by) end_by = now + kLongestEnd;
+      if (!events_ || events_->ended() || now >= *end_by) return;
     }
-    transfers_.run(until);
-    const base::Instant heard = base::MonotonicClock::now();
-    note_ends(heard);
-    look_at_subsets(heard);
+    begin_due(now);
+    transfers_.run(end_by ? std::min(*end_by, next_due(now)) : next_due(now));
+    now = base::MonotonicClock::now();
+    note_ends(now);
+    look_at_subsets(now);
+    look_at_groups(now);
+    if (events_) step_events(now);
     hand_over();
   }
 }
@@ -77,6 +91,48 @@ void ApiSource::begin_due(base::Instant now) {
     followed.running = true;
     followed.counted = false;
   }
+  for (ApiCaller* caller : short_callers()) {
+    const auto due = caller->due();
+    if (due && *due <= now) transfers_.start(*caller, now);
+  }
+}
+
+std::vector<ApiCaller*> ApiSource::short_callers() {
+  std::vector<ApiCaller*> callers;
+  for (GroupLookup& group : groups_) callers.push_back(&group);
+  if (!events_) return callers;
+  for (ApiCaller* caller : events_->callers()) callers.push_back(caller);
+  return callers;
+}
+
+base::Instant ApiSource::next_due(base::Instant now) {
+  base::Instant until = now + kLongestSleep;
+  for (const Followed& followed : followed_) until = std::min(until, followed.reflector->due().value_or(until));
+  for (const ApiCaller* caller : short_callers()) until = std::min(until, caller->due().value_or(until));
+  return events_ ? std::min(until, events_->due().value_or(until)) : until;
+}
+
+void ApiSource::step_events(base::Instant now) {
+  EventWriter::Findings findings;
+  {
+    const std::lock_guard lock(mutex_);
+    findings.swap(findings_);
+  }
+  if (findings) events_->set_findings(std::move(findings), now);
+  for (const ApiChange& change : heard_) {
+    if (const auto* rejected = std::get_if<ApiChange::Rejected>(&change.what))
+      events_->on_rejected(rejected->key, rejected->version, now);
+  }
+  if (events_end_) events_->end();
+  events_->step(now, std::chrono::system_clock::now());
+  if (!events_->writes()) transfers_.cancel(events_->recorder());
+}
+
+const Resource::Version* ApiSource::place_of(Kind kind) const {
+  const auto found = std::find_if(followed_.begin(), followed_.end(), [&](const Followed& followed) {
+    return followed.reflector->resource().object_kind == kind;
+  });
+  return found == followed_.end() ? nullptr : &found->reflector->version();
 }
 
 // Requests that have ended, and those that go on well.
@@ -84,11 +140,12 @@ void ApiSource::note_ends(base::Instant now) {
   for (Followed& followed : followed_) {
     const Reflector& reflector = *followed.reflector;
     ResourceStatus& status = followed.status;
-    const bool ended = followed.running && reflector.due();
-    const bool heard = reflector.events() != std::exchange(followed.seen_events, reflector.events());
+    const bool ended = followed.running && !reflector.running();
+    bool heard = reflector.events() != std::exchange(followed.seen_events, reflector.events());
     const int code = reflector.last_status();
     if (followed.running && !followed.counted && (code != 0 || ended)) {
       followed.counted = true;
+      heard |= code == kOk;
       ++status.requests[code == 0 ? "error" : std::to_string(code)];
     }
     if (ended) followed.running = false;
@@ -153,6 +210,23 @@ void ApiSource::look_at_subsets(base::Instant now) {
   followed->reflector->start_over(now);
 }
 
+// What is missing is not asked for itself.
+void ApiSource::look_at_groups(base::Instant now) {
+  for (GroupLookup& group : groups_) {
+    const GroupLookup::News news = group.take_news();
+    bool missing = false;
+    for (Followed& followed : followed_) {
+      Reflector& reflector = *followed.reflector;
+      if (reflector.resource().group != group.group() || !reflector.missing()) continue;
+      missing = true;
+      if (reflector.running() || reflector.due()) continue;
+      if (news == GroupLookup::News::absent) followed.status.last_contact = now;
+      if (news == GroupLookup::News::look_again) reflector.start_over(now);
+    }
+    group.want(missing, now);
+  }
+}
+
 bool ApiSource::all_synced() const {
   return std::all_of(followed_.begin(), followed_.end(),
                      [](const Followed& f) { return f.reflector->synced() || !f.reflector->resource().is_awaited; });
@@ -162,6 +236,7 @@ void ApiSource::hand_over() {
   const std::lock_guard lock(mutex_);
   status_.clear();
   for (const Followed& followed : followed_) status_.push_back(followed.status);
+  if (events_) event_status_ = events_->status();
   const bool first_sync = !queue_synced_ && all_synced();
   queue_synced_ |= first_sync;
   if (heard_.empty() && !first_sync) return;
@@ -190,6 +265,8 @@ bool ApiSource::apply(ApiChange& change) {
     return store_->apply(source, std::move(put->object), std::move(put->findings));
   if (auto* rejected = std::get_if<ApiChange::Rejected>(&change.what))
     return store_->reject(source, rejected->key, std::move(rejected->findings));
+  if (auto* noted = std::get_if<ApiChange::Noted>(&change.what))
+    return store_->note(source, noted->key, std::move(noted->findings));
   if (const auto* removed = std::get_if<ApiChange::Removed>(&change.what)) return store_->remove(source, removed->key);
   return store_->retain(source, std::get<ApiChange::Retained>(change.what).keys);
 }
@@ -197,6 +274,24 @@ bool ApiSource::apply(ApiChange& change) {
 std::vector<ResourceStatus> ApiSource::status() const {
   const std::lock_guard lock(mutex_);
   return status_;
+}
+
+std::optional<EventStatus> ApiSource::events() const {
+  const std::lock_guard lock(mutex_);
+  return event_status_;
+}
+
+void ApiSource::tell(EventWriter::Findings findings) {
+  {
+    const std::lock_guard lock(mutex_);
+    findings_ = std::move(findings);
+  }
+  transfers_.wake();
+}
+
+void ApiSource::end_events() {
+  events_end_ = true;
+  transfers_.wake();
 }
 
 }  // namespace weir::kubernetes

@@ -3,9 +3,11 @@
 #pragma once
 
 #include <atomic>
+#include <deque>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
 #include <thread>
@@ -16,6 +18,8 @@
 #include "base/result.h"
 #include "kubernetes/api_access.h"
 #include "kubernetes/api_transfers.h"
+#include "kubernetes/event_writer.h"
+#include "kubernetes/group_lookup.h"
 #include "kubernetes/object_store.h"
 #include "kubernetes/reflector.h"
 
@@ -26,6 +30,7 @@ struct ApiSourceOptions {
   ObjectKey daemon_set{Kind::daemon_set, {}, {}};  // the agent's own, if it has a name
   std::string user_agent = "weir-agent";
   ReflectorSettings reflector;
+  std::optional<EventOptions> events;  // nothing: none are written
 };
 
 // Of one resource.
@@ -54,6 +59,11 @@ class ApiSource {
   // Thread-safe.
   const std::string& server() const { return server_; }
   std::vector<ResourceStatus> status() const;
+  std::optional<EventStatus> events() const;
+  // All that is wrong now: some of it becomes Events.
+  void tell(EventWriter::Findings findings);
+  // For good: another agent is to write them.
+  void end_events();
 
  private:
   struct Followed {
@@ -65,8 +75,13 @@ class ApiSource {
   void run();
   void follow(Resource resource);
   void begin_due(base::Instant now);
+  base::Instant next_due(base::Instant now);
+  void step_events(base::Instant now);
+  const Resource::Version* place_of(Kind kind) const;
   void note_ends(base::Instant now);
   void look_at_subsets(base::Instant now);
+  void look_at_groups(base::Instant now);
+  std::vector<ApiCaller*> short_callers();
   void hand_over();
   bool all_synced() const;
   bool apply(ApiChange& change);
@@ -80,16 +95,20 @@ class ApiSource {
   // The API thread's own.
   ApiTransfers transfers_;
   std::vector<Followed> followed_;
+  std::deque<GroupLookup> groups_;  // of those that may be missing
   std::vector<ApiChange> heard_;
   std::map<ObjectKey, std::set<std::string>> subset_labels_;  // by DestinationRule
   std::set<std::string> wanted_labels_;                       // of pods elsewhere
+  std::optional<EventWriter> events_;
 
   mutable std::mutex mutex_;  // guards what follows
   std::vector<ApiChange> queue_;
   bool queue_synced_ = false;
   std::vector<ResourceStatus> status_;
+  std::optional<EventStatus> event_status_;
+  EventWriter::Findings findings_;  // that were told last
 
-  std::atomic<bool> stopping_ = false;
+  std::atomic<bool> stopping_ = false, events_end_ = false;
   std::thread thread_;
 };
 

@@ -4,6 +4,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <charconv>
@@ -14,18 +15,31 @@
 namespace weir::kubernetes {
 namespace {
 
+constexpr long kFirstFinalStatus = 200;
 constexpr long kConnectTimeoutMs = 10'000;
 constexpr unsigned kDeadPeerMs = 30'000;  // of a peer that acknowledges nothing
 constexpr long kKeepaliveSeconds = 15;
-constexpr long kCaCacheSeconds = 60;  // a renewed CA file is seen after that
+constexpr long kCaCacheSeconds = 10;  // a renewed CA file is seen after that
 constexpr char kMetadataOnly[] =
     "Accept: application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=1,"
     "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=1,application/json";
 
 // A server that vanished without a word is noticed by the keepalive's probes, watch or not.
-int set_socket_options(void*, curl_socket_t fd, curlsocktype) {
+int on_socket(void* sockets, curl_socket_t fd, curlsocktype) {
+  static_cast<std::set<int>*>(sockets)->insert(fd);
   setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &kDeadPeerMs, sizeof kDeadPeerMs);
   return CURL_SOCKOPT_OK;
+}
+
+int on_close(void* sockets, curl_socket_t fd) {
+  static_cast<std::set<int>*>(sockets)->erase(fd);
+  return close(fd);
+}
+
+int local_port(int fd) {
+  sockaddr_in6 address{};  // of IPv4 the port stands at the same place
+  socklen_t size = sizeof address;
+  return getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) == 0 ? ntohs(address.sin6_port) : 0;
 }
 
 void set_pem(CURL* easy, CURLoption option, const std::string& pem) {
@@ -45,10 +59,11 @@ std::string first_line(const std::string& path) {
 
 class ApiTransfers::Transfer {
  public:
-  Transfer(const ApiAccess& access, const std::string& user_agent, Reflector& reflector, base::Instant now)
-      : reflector_(reflector), easy_(curl_easy_init()) {
+  Transfer(const ApiAccess& access, const std::string& user_agent, ApiCaller& caller, base::Instant now,
+           std::set<int>* sockets)
+      : caller_(caller), easy_(curl_easy_init()) {
     if (!easy_) throw std::bad_alloc();
-    const Reflector::Request request = reflector.begin(now);
+    const ApiRequest request = caller.begin(now);
     heard_ = now;
     set(CURLOPT_URL, (access.server + request.target).c_str());
     set(CURLOPT_USERAGENT, user_agent.c_str());
@@ -63,13 +78,20 @@ class ApiTransfers::Transfer {
     set(CURLOPT_TCP_KEEPALIVE, 1L);
     set(CURLOPT_TCP_KEEPIDLE, kKeepaliveSeconds);
     set(CURLOPT_TCP_KEEPINTVL, kKeepaliveSeconds);
-    set(CURLOPT_SOCKOPTFUNCTION, &set_socket_options);
+    set(CURLOPT_SOCKOPTFUNCTION, &on_socket);
+    set(CURLOPT_SOCKOPTDATA, sockets);
+    set(CURLOPT_CLOSESOCKETFUNCTION, &on_close);
+    set(CURLOPT_CLOSESOCKETDATA, sockets);
     set(CURLOPT_ERRORBUFFER, error_);
     set(CURLOPT_WRITEFUNCTION, &Transfer::on_bytes);
     set(CURLOPT_WRITEDATA, this);
+    set(CURLOPT_HEADERFUNCTION, &Transfer::on_header);
+    set(CURLOPT_HEADERDATA, this);
     set(CURLOPT_PRIVATE, this);
     set_credentials(access);
     if (request.metadata_only) header(kMetadataOnly);
+    if (!request.body.empty()) set_body(request);
+    set(CURLOPT_TIMEOUT_MS, std::chrono::duration_cast<std::chrono::milliseconds>(request.time_limit).count());
     set(CURLOPT_HTTPHEADER, headers_);
   }
   ~Transfer() {
@@ -80,9 +102,16 @@ class ApiTransfers::Transfer {
   Transfer& operator=(const Transfer&) = delete;
 
   CURL* easy() const { return easy_; }
-  Reflector& reflector() const { return reflector_; }
-  base::Instant silent_until() const { return heard_ + reflector_.silence(); }
+  ApiCaller& caller() const { return caller_; }
+  base::Instant silent_until() const { return heard_ + caller_.silence(); }
   std::string error_of(CURLcode code) const { return error_[0] ? error_ : curl_easy_strerror(code); }
+  // Of its connection; 0: it has none.
+  long port() const {
+    long port = 0;
+    curl_easy_getinfo(easy_, CURLINFO_LOCAL_PORT, &port);
+    return port;
+  }
+  void connect_anew() { set(CURLOPT_FRESH_CONNECT, 1L); }
   void tell_head() {
     if (head_told_) return;
     head_told_ = true;
@@ -92,7 +121,7 @@ class ApiTransfers::Transfer {
     curl_easy_getinfo(easy_, CURLINFO_RETRY_AFTER, &retry_after);
     std::optional<base::Duration> wait;
     if (retry_after > 0) wait = std::chrono::seconds(std::min<curl_off_t>(retry_after, 3600));
-    reflector_.on_head(static_cast<int>(status), wait);
+    caller_.on_head(static_cast<int>(status), wait);
   }
 
  private:
@@ -101,6 +130,13 @@ class ApiTransfers::Transfer {
     curl_easy_setopt(easy_, option, value);
   }
   void header(const char* line) { headers_ = curl_slist_append(headers_, line); }
+
+  void set_body(const ApiRequest& request) {
+    set(CURLOPT_CUSTOMREQUEST, request.method);
+    set(CURLOPT_POSTFIELDSIZE, static_cast<long>(request.body.size()));
+    set(CURLOPT_COPYPOSTFIELDS, request.body.c_str());
+    header(("Content-Type: " + std::string(request.content_type)).c_str());
+  }
 
   void set_credentials(const ApiAccess& access) {
     const std::string token = access.token_file.empty() ? access.token : first_line(access.token_file);
@@ -120,12 +156,26 @@ class ApiTransfers::Transfer {
 
   static size_t on_bytes(char* bytes, size_t size, size_t count, void* self) {
     auto& transfer = *static_cast<Transfer*>(self);
-    transfer.heard_ = base::MonotonicClock::now();
-    transfer.tell_head();
-    return transfer.reflector_.on_bytes({bytes, size * count}) ? size * count : CURL_WRITEFUNC_ERROR;
+    const uint64_t before = transfer.caller_.progress();
+    const bool goes_on = transfer.caller_.on_bytes({bytes, size * count});
+    if (transfer.caller_.progress() != before) transfer.heard_ = base::MonotonicClock::now();
+    return goes_on ? size * count : CURL_WRITEFUNC_ERROR;
   }
 
-  Reflector& reflector_;
+  // Line by line, with an empty one at the end; there may be heads of 1xx before.
+  static size_t on_header(char* bytes, size_t size, size_t count, void* self) {
+    auto& transfer = *static_cast<Transfer*>(self);
+    long status = 0;
+    curl_easy_getinfo(transfer.easy_, CURLINFO_RESPONSE_CODE, &status);
+    const std::string_view line(bytes, size * count);
+    if ((line == "\r\n" || line == "\n") && status >= kFirstFinalStatus && !transfer.head_told_) {
+      transfer.heard_ = base::MonotonicClock::now();
+      transfer.tell_head();
+    }
+    return size * count;
+  }
+
+  ApiCaller& caller_;
   CURL* easy_;
   curl_slist* headers_ = nullptr;
   char error_[CURL_ERROR_SIZE] = {};
@@ -147,24 +197,47 @@ ApiTransfers::~ApiTransfers() {
   curl_multi_cleanup(multi_);
 }
 
-void ApiTransfers::start(Reflector& reflector, base::Instant now) {
-  transfers_.push_back(std::make_unique<Transfer>(access_, user_agent_, reflector, now));
+void ApiTransfers::start(ApiCaller& caller, base::Instant now) {
+  transfers_.push_back(std::make_unique<Transfer>(access_, user_agent_, caller, now, &sockets_));
+  if (distrustful_.contains(&caller)) transfers_.back()->connect_anew();
   curl_multi_add_handle(multi_, transfers_.back()->easy());
 }
 
-void ApiTransfers::cancel(const Reflector& reflector) {
+void ApiTransfers::cancel(const ApiCaller& caller) {
+  distrustful_.erase(&caller);
   std::erase_if(transfers_, [&](const auto& transfer) {
-    if (&transfer->reflector() != &reflector) return false;
+    if (&transfer->caller() != &caller) return false;
     curl_multi_remove_handle(multi_, transfer->easy());
     return true;
   });
 }
 
 void ApiTransfers::end(Transfer& transfer, base::Instant now, const std::string& error) {
-  Reflector& reflector = transfer.reflector();
+  ApiCaller& caller = transfer.caller();
   transfer.tell_head();
-  cancel(reflector);
-  reflector.on_end(now, error);
+  cancel(caller);
+  caller.on_end(now, error);
+}
+
+// By a time limit. An answer that stays away may be the server's own affair while others come by that connection.
+void ApiTransfers::end_late(Transfer& transfer, base::Instant now, const std::string& error) {
+  const ApiCaller& caller = transfer.caller();
+  const bool distrusts = !alone(transfer);
+  if (!distrusts) shut_down(transfer);
+  end(transfer, now, error);
+  if (distrusts) distrustful_.insert(&caller);
+}
+
+void ApiTransfers::shut_down(const Transfer& transfer) const {
+  const long port = transfer.port();
+  for (const int fd : sockets_)
+    if (port != 0 && local_port(fd) == port) shutdown(fd, SHUT_RDWR);
+}
+
+// On its connection.
+bool ApiTransfers::alone(const Transfer& transfer) const {
+  return std::none_of(transfers_.begin(), transfers_.end(),
+                      [&](const auto& other) { return other.get() != &transfer && other->port() == transfer.port(); });
 }
 
 void ApiTransfers::run(base::Instant until) {
@@ -182,12 +255,22 @@ void ApiTransfers::run(base::Instant until) {
     Transfer* transfer = nullptr;
     curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &transfer);
     const CURLcode code = message->data.result;
-    end(*transfer, now, code == CURLE_OK ? std::string() : transfer->error_of(code));
+    const std::string error = code == CURLE_OK ? std::string() : transfer->error_of(code);
+    if (code == CURLE_OPERATION_TIMEDOUT) {
+      end_late(*transfer, now, error);
+    } else {
+      end(*transfer, now, error);
+    }
   }
+  end_silent(now);
+}
+
+void ApiTransfers::end_silent(base::Instant now) {
   const auto silent = [&](const auto& transfer) { return transfer->silent_until() <= now; };
   while (true) {
     const auto found = std::find_if(transfers_.begin(), transfers_.end(), silent);
-    if (found == transfers_.end()) break;
+    if (found == transfers_.end()) return;
+    shut_down(**found);
     end(**found, now, "the server has said nothing for too long");
   }
 }

@@ -149,6 +149,8 @@ void decode_known(ObjectReader& reader, const KnownKind& known, std::string_view
       return decode_object<DestinationRule>(reader, known, api_version, contents);
     case Kind::mesh_config:
       return decode_object<MeshConfig>(reader, known, api_version, contents);
+    default:
+      return;  // not in kKinds
   }
 }
 

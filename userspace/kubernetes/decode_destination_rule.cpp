@@ -10,7 +10,6 @@ namespace {
 using config::TrafficPolicy;
 using nlohmann::json;
 
-constexpr auto kLeastDuration = std::chrono::milliseconds(1);
 constexpr auto kLeastKeepalive = std::chrono::seconds(1);
 constexpr int64_t kMostProbes = 127;  // tcp(7), TCP_KEEPCNT
 
@@ -53,7 +52,8 @@ void decode_connection_pool(ObjectReader& reader, const json& policy, TrafficPol
   const json& tcp = reader.object(fields, "tcp");
   pool.max_connections = decode_limit(reader, tcp, "maxConnections");
   pool.connect_timeout = reader.duration(tcp, "connectTimeout", kLeastDuration).value_or(pool.connect_timeout);
-  pool.idle_timeout = reader.duration(tcp, "idleTimeout", base::Duration::zero()).value_or(pool.idle_timeout);
+  pool.tcp_idle_timeout = reader.duration(tcp, "idleTimeout", base::Duration::zero()).value_or(pool.tcp_idle_timeout);
+  pool.idle_timeout = pool.tcp_idle_timeout;
   pool.max_connection_duration = reader.duration(tcp, "maxConnectionDuration", kLeastDuration);
   if (has(tcp, "tcpKeepalive")) {
     const json& keepalive = reader.object(tcp, "tcpKeepalive");

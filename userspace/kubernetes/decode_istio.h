@@ -1,6 +1,7 @@
 // What the decoders of Istio's kinds share. Included by the decoder's sources only.
 #pragma once
 
+#include <chrono>
 #include <optional>
 #include <string>
 #include <vector>
@@ -8,6 +9,9 @@
 #include "kubernetes/object_reader.h"
 
 namespace weir::kubernetes {
+
+// What Istio's validation demands of most durations.
+constexpr auto kLeastDuration = std::chrono::milliseconds(1);
 
 std::string lower_case(std::string text);
 

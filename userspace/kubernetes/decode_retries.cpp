@@ -11,8 +11,6 @@ namespace {
 using config::RetryOn;
 using nlohmann::json;
 
-constexpr auto kLeastDuration = std::chrono::milliseconds(1);
-
 struct Condition {
   std::string_view name;
   RetryOn bit;

@@ -77,7 +77,7 @@ std::optional<bool> condition(ObjectReader& reader, const json& endpoint, const 
   return reader.boolean(reader.object(endpoint, "conditions"), name);
 }
 
-SliceEndpoint decode_endpoint(ObjectReader& reader, const json& fields, AddressType type) {
+SliceEndpoint decode_endpoint(ObjectReader& reader, const json& fields, const EndpointSlice& slice) {
   SliceEndpoint endpoint;
   endpoint.ready = condition(reader, fields, "ready").value_or(true);
   endpoint.serving = condition(reader, fields, "serving").value_or(endpoint.ready);
@@ -85,7 +85,9 @@ SliceEndpoint decode_endpoint(ObjectReader& reader, const json& fields, AddressT
   endpoint.node_name = reader.string(fields, "nodeName");
   endpoint.zone = reader.string(fields, "zone");
   const json& target = reader.object(fields, "targetRef");
-  if (reader.string(target, "kind") == "Pod") endpoint.pod = reader.string(target, "name");
+  const std::string home = reader.string(target, "namespace");
+  if (reader.string(target, "kind") == "Pod" && (home.empty() || home == slice.metadata.namespace_name))
+    endpoint.pod = reader.string(target, "name");
   const json& hints = reader.object(fields, "hints");
   for (const json* zone : reader.objects(hints, "forZones"))
     endpoint.zone_hints.push_back(reader.string(*zone, "name"));
@@ -96,7 +98,7 @@ SliceEndpoint decode_endpoint(ObjectReader& reader, const json& fields, AddressT
   for (const std::string& text : addresses) {
     auto ip = reader.address(fields, "addresses", text);
     if (!ip) continue;
-    if (ip->is_v4() != (type == AddressType::ipv4)) {
+    if (ip->is_v4() != (slice.address_type == AddressType::ipv4)) {
       reader.reject(Code::bad_address, fields, "addresses", "has " + shown(text) + ", not of the slice's addressType");
     }
     endpoint.addresses.push_back(*ip);
@@ -152,7 +154,7 @@ void decode_into(ObjectReader& reader, EndpointSlice& slice) {
   slice.address_type = type == "IPv4" ? AddressType::ipv4 : type == "IPv6" ? AddressType::ipv6 : AddressType::fqdn;
   if (slice.address_type != AddressType::fqdn) {
     for (const json* fields : reader.objects(root, "endpoints")) {
-      slice.endpoints.push_back(decode_endpoint(reader, *fields, slice.address_type));
+      slice.endpoints.push_back(decode_endpoint(reader, *fields, slice));
     }
   }
   for (const json* fields : reader.objects(root, "ports")) {

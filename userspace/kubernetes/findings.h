@@ -42,6 +42,9 @@ enum class Code : uint8_t {
   unknown_own_node,
   unused_slice,
   unknown_own_zone,
+  rules_need_http2,
+  foreign_endpoint,
+  too_many_addresses,
   unknown_label_value,
   pod_refused,
   bad_port_list,
@@ -68,7 +71,7 @@ struct CodeMeaning {
 };
 
 // In the order of enum Code.
-inline constexpr std::array<CodeMeaning, 43> kCodes{{
+inline constexpr std::array<CodeMeaning, 46> kCodes{{
     // Files and documents
     {Code::unreadable_directory, "WEIR0001", config::Severity::error,
      "the manifests directory cannot be read; the last good configuration stays"},
@@ -105,7 +108,8 @@ inline constexpr std::array<CodeMeaning, 43> kCodes{{
     {Code::undeclared_protocol, "WEIR0301", config::Severity::info, "a port's protocol is not declared"},
     {Code::no_cluster_ip, "WEIR0302", config::Severity::info, "a Service has no clusterIP, so nothing is diverted"},
     {Code::address_used_twice, "WEIR0303", config::Severity::warning,
-     "two Services or two Pods claim the same address; the first by name has it"},
+     "two Services or two Pods claim the same address; a clusterIP goes before an endpoint, then the first by name has "
+     "it"},
     {Code::setting_not_applied, "WEIR0304", config::Severity::info,
      "a setting of a Service or EndpointSlice that weir does not apply yet"},
     {Code::no_matching_slice_port, "WEIR0305", config::Severity::warning,
@@ -115,6 +119,12 @@ inline constexpr std::array<CodeMeaning, 43> kCodes{{
     {Code::unused_slice, "WEIR0307", config::Severity::info, "an EndpointSlice that no Service uses"},
     {Code::unknown_own_zone, "WEIR0308", config::Severity::warning,
      "zone hints need the agent's zone, which is not set"},
+    {Code::rules_need_http2, "WEIR0309", config::Severity::info,
+     "a VirtualService has http rules for a port whose connections need not be HTTP/2, the only ones that obey them"},
+    {Code::foreign_endpoint, "WEIR0310", config::Severity::warning,
+     "a headless Service lists addresses that nothing says are pods of its namespace; they are not diverted"},
+    {Code::too_many_addresses, "WEIR0311", config::Severity::warning,
+     "a headless Service has more addresses than are diverted"},
     // Pods
     {Code::unknown_label_value, "WEIR0401", config::Severity::warning,
      "a weir.dev label or annotation has an unknown value"},

@@ -142,6 +142,10 @@ bool ObjectStore::reject(const std::string& name, const ObjectKey& key, std::vec
   return set_object_findings(source, key, std::move(findings));
 }
 
+bool ObjectStore::note(const std::string& name, const ObjectKey& key, std::vector<config::Finding> findings) {
+  return set_object_findings(sources_[name], key, std::move(findings));
+}
+
 bool ObjectStore::retain(const std::string& name, const std::set<ObjectKey>& keys) {
   Source& source = sources_[name];
   bool changed =

@@ -37,6 +37,8 @@ class ObjectStore {
   // one that was rejected keeps its last good version.
   bool apply(const std::string& source, Object object, std::vector<config::Finding> findings = {});
   bool reject(const std::string& source, const ObjectKey& key, std::vector<config::Finding> findings);
+  // Of an object that is not read as one: nothing but the findings is kept.
+  bool note(const std::string& source, const ObjectKey& key, std::vector<config::Finding> findings);
   bool remove(const std::string& source, const ObjectKey& key);
   // What the source holds besides these is gone.
   bool retain(const std::string& source, const std::set<ObjectKey>& keys);

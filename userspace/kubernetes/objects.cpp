@@ -22,6 +22,14 @@ const char* to_string(Kind kind) {
       return "DestinationRule";
     case Kind::mesh_config:
       break;
+    case Kind::gateway:
+      return "Gateway";
+    case Kind::authorization_policy:
+      return "AuthorizationPolicy";
+    case Kind::request_authentication:
+      return "RequestAuthentication";
+    case Kind::peer_authentication:
+      return "PeerAuthentication";
   }
   return "ConfigMap";
 }

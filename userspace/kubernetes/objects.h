@@ -71,7 +71,7 @@ struct SliceEndpoint {
   bool ready = true;
   bool serving = true;
   bool terminating = false;
-  std::string pod;  // targetRef of kind Pod
+  std::string pod;  // targetRef of kind Pod in the slice's namespace
   std::string node_name;
   std::string zone;
   std::vector<std::string> zone_hints, node_hints;  // hints.forZones, .forNodes: names
@@ -170,7 +170,7 @@ struct MeshConfig {
 using Object =
     std::variant<Service, EndpointSlice, Pod, Namespace, Node, DaemonSet, VirtualService, DestinationRule, MeshConfig>;
 
-// In the order of Object's alternatives.
+// Object's alternatives in their order, and then kinds that become no Object: of those only findings are known.
 enum class Kind : uint8_t {
   service,
   endpoint_slice,
@@ -180,8 +180,13 @@ enum class Kind : uint8_t {
   daemon_set,
   virtual_service,
   destination_rule,
-  mesh_config
+  mesh_config,
+  gateway,
+  authorization_policy,
+  request_authentication,
+  peer_authentication
 };
+inline constexpr size_t kKindCount = static_cast<size_t>(Kind::peer_authentication) + 1;
 const char* to_string(Kind kind);
 
 template <class T>

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "kubernetes/api_answer.h"
 #include "kubernetes/decode.h"
 #include "kubernetes/document.h"
 
@@ -18,7 +19,6 @@ constexpr size_t kMaxProblem = 4096;  // of an answer that is only shown
 constexpr base::Duration kShortWatch = std::chrono::seconds(1);
 // ... and after an answer that lasted so long the next failure is the first.
 constexpr base::Duration kLongAnswer = std::chrono::seconds(10);
-constexpr base::Duration kLongestRetryAfter = std::chrono::minutes(2);
 constexpr uint32_t kWatchFailures = 5;  // in a row: then the list is asked for anew
 constexpr int kWatchSeconds = 300;      // and up to twice that: the server ends it then
 
@@ -36,35 +36,10 @@ std::string escaped(std::string_view text) {
   return result;
 }
 
-const json* member(const json& object, const char* key) {
-  if (!object.is_object()) return nullptr;
-  const auto found = object.find(key);
-  return found == object.end() ? nullptr : &*found;
-}
-
-std::string text_of(const json* value) {
-  return value && value->is_string() ? value->get<std::string>() : std::string();
-}
-
-std::string metadata_text(const json& object, const char* key) {
-  const json* metadata = member(object, "metadata");
-  return metadata ? text_of(member(*metadata, key)) : std::string();
-}
-
 bool ends_initial_events(const json& bookmark) {
   const json* metadata = member(bookmark, "metadata");
   const json* annotations = metadata ? member(*metadata, "annotations") : nullptr;
   return annotations && text_of(member(*annotations, kInitialEventsEnd)) == "true";
-}
-
-// What a metav1.Status says, or the beginning of whatever came instead.
-std::string said(std::string_view answer) {
-  const json status = json::parse(answer, nullptr, false);
-  std::string message = text_of(member(status, "message"));
-  if (message.empty()) message = std::string(answer.substr(0, 200));
-  std::replace_if(
-      message.begin(), message.end(), [](unsigned char c) { return c < ' '; }, ' ');
-  return message;
 }
 
 // Of a pod elsewhere only what a subset may ask for.
@@ -92,7 +67,7 @@ void Reflector::begin_list() {
   listed_.clear();
 }
 
-Reflector::Request Reflector::begin(base::Instant now) {
+ApiRequest Reflector::begin(base::Instant now) {
   running_ = true;
   began_ = now;
   status_ = 0;
@@ -100,7 +75,7 @@ Reflector::Request Reflector::begin(base::Instant now) {
   retry_after_.reset();
   received_.clear();
   broken_.clear();
-  Request request;
+  ApiRequest request;
   request.metadata_only = resource_.metadata_only;
   request.target = resource_.versions[version_].path + "?" + resource_.selector;
   if (!resource_.selector.empty()) request.target += "&";
@@ -112,6 +87,7 @@ Reflector::Request Reflector::begin(base::Instant now) {
       request.target += watch + "&sendInitialEvents=true&resourceVersionMatch=NotOlderThan";
       break;
     case Mode::list:
+      request.time_limit = settings_.page_limit;
       request.target += "limit=" + std::to_string(settings_.page);
       if (!continue_.empty()) request.target += "&continue=" + escaped(continue_);
       break;
@@ -125,6 +101,8 @@ Reflector::Request Reflector::begin(base::Instant now) {
 void Reflector::on_head(int status, std::optional<base::Duration> retry_after) {
   status_ = status;
   retry_after_ = retry_after;
+  // It is followed from here on, also if nothing happens for long.
+  if (mode_ == Mode::watch && status == kOk) problem_.clear();
 }
 
 bool Reflector::on_bytes(std::string_view bytes) {
@@ -202,12 +180,21 @@ void Reflector::put(json object) {
     changes_->push_back({resource_.name, ApiChange::Put{std::move(good), std::move(contents.findings)}});
   } else if (!contents.rejected.empty()) {
     if (mode_ != Mode::watch) listed_.insert(contents.rejected.front());
-    changes_->push_back({resource_.name, ApiChange::Rejected{contents.rejected.front(), std::move(contents.findings)}});
+    std::string version = metadata_text(document.value, "resourceVersion");
+    changes_->push_back({resource_.name, ApiChange::Rejected{contents.rejected.front(), std::move(contents.findings),
+                                                             std::move(version)}});
+  } else if (ObjectKey key = key_of_json(document.value); !key.name.empty()) {
+    if (mode_ != Mode::watch) listed_.insert(key);
+    changes_->push_back({resource_.name, ApiChange::Noted{std::move(key), std::move(contents.findings)}});
   }
 }
 
+ObjectKey Reflector::key_of_json(const json& object) const {
+  return {resource_.object_kind, metadata_text(object, "namespace"), metadata_text(object, "name")};
+}
+
 void Reflector::remove(const json& object) {
-  ObjectKey key{resource_.object_kind, metadata_text(object, "namespace"), metadata_text(object, "name")};
+  ObjectKey key = key_of_json(object);
   listed_.erase(key);
   changes_->push_back({resource_.name, ApiChange::Removed{std::move(key)}});
 }
@@ -265,7 +252,7 @@ void Reflector::on_end(base::Instant now, const std::string& error) {
 }
 
 void Reflector::refused(base::Instant now) {
-  if (status_ == kNotFound && resource_.may_be_missing) return absent(now);
+  if (status_ == kNotFound && !resource_.group.empty()) return absent(now);
   const bool streamed = mode_ == Mode::streamed_list;
   if (streamed && (status_ == kBadRequest || status_ == kUnprocessable)) {
     streams_lists_ = false;
@@ -287,7 +274,7 @@ void Reflector::absent(base::Instant now) {
   missing_ = true;
   problem_.clear();
   failures_ = 0;
-  due_ = now + jittered(settings_.missing_retry);
+  due_.reset();
 }
 
 void Reflector::fail(base::Instant now, std::string problem, std::optional<base::Duration> least) {

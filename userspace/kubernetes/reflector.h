@@ -16,6 +16,7 @@
 
 #include "base/clock.h"
 #include "config/finding.h"
+#include "kubernetes/api_call.h"
 #include "kubernetes/objects.h"
 #include "kubernetes/resources.h"
 
@@ -27,7 +28,7 @@ struct ReflectorSettings {
   base::Duration list_silence = std::chrono::seconds(30);
   base::Duration first_backoff = std::chrono::milliseconds(200);  // doubled with each failure, half to one and a half
   base::Duration longest_backoff = std::chrono::seconds(30);
-  base::Duration missing_retry = std::chrono::seconds(10);  // of a resource that the server does not have
+  base::Duration page_limit = std::chrono::minutes(5);  // a page may come slowly, but not for ever
   size_t page = 500;
   size_t max_event = size_t{8} << 20;  // etcd takes objects of 1.5 MiB
   size_t max_list = size_t{64} << 20;  // a server that ignores `limit`
@@ -42,6 +43,12 @@ struct ApiChange {
   struct Rejected {
     ObjectKey key;
     std::vector<config::Finding> findings;
+    std::string version;  // resourceVersion of what was rejected
+  };
+  // Of a kind that becomes no object, or of what cannot be one.
+  struct Noted {
+    ObjectKey key;
+    std::vector<config::Finding> findings;
   };
   struct Removed {
     ObjectKey key;
@@ -51,16 +58,11 @@ struct ApiChange {
     std::set<ObjectKey> keys;
   };
   std::string resource;
-  std::variant<Put, Rejected, Removed, Retained> what;
+  std::variant<Put, Rejected, Noted, Removed, Retained> what;
 };
 
-class Reflector {
+class Reflector final : public ApiCaller {
  public:
-  struct Request {
-    std::string target;  // path and query
-    bool metadata_only = false;
-  };
-
   // `changes` gets what is heard, and outlives this.
   Reflector(Resource resource, ReflectorSettings settings, uint64_t seed, std::vector<ApiChange>* changes);
 
@@ -69,22 +71,26 @@ class Reflector {
   // Lists anew as soon as it is asked for a request.
   void start_over(base::Instant now);
 
-  // When to begin the next request; nothing while one runs.
-  std::optional<base::Instant> due() const { return running_ ? std::nullopt : std::optional(due_); }
-  Request begin(base::Instant now);
-  // The request has failed when nothing has come for so long. A list that comes as events goes on as a watch.
-  base::Duration silence() const { return mode_ == Mode::watch ? settings_.watch_silence : settings_.list_silence; }
-  // The answer. on_bytes() is false when the rest is of no use.
-  void on_head(int status, std::optional<base::Duration> retry_after);
-  bool on_bytes(std::string_view bytes);
-  // `error` is empty when the answer is complete.
-  void on_end(base::Instant now, const std::string& error);
+  // Never while the resource is missing: start_over() when that may be over.
+  std::optional<base::Instant> due() const override { return running_ ? std::nullopt : due_; }
+  ApiRequest begin(base::Instant now) override;
+  // A list that comes as events goes on as a watch.
+  base::Duration silence() const override {
+    return mode_ == Mode::watch ? settings_.watch_silence : settings_.list_silence;
+  }
+  // A page comes in pieces, of events each counts as a whole.
+  uint64_t progress() const override { return events_ + (mode_ == Mode::list ? received_.size() : 0); }
+  void on_head(int status, std::optional<base::Duration> retry_after) override;
+  bool on_bytes(std::string_view bytes) override;
+  void on_end(base::Instant now, const std::string& error) override;
 
   const Resource& resource() const { return resource_; }
-  bool synced() const { return synced_; }  // listed once, whatever came then
+  const Resource::Version& version() const { return resource_.versions[version_]; }  // that is asked for
+  bool synced() const { return synced_; }                                            // listed once, whatever came then
   // What is wrong now, for people; empty while all is well. "not installed" is not wrong.
   const std::string& problem() const { return problem_; }
   bool missing() const { return missing_; }
+  bool running() const { return running_; }  // a request does
   int last_status() const { return status_; }
   uint64_t events() const { return events_; }  // of watches, since the start
 
@@ -97,6 +103,7 @@ class Reflector {
   bool on_event(std::string_view line);
   bool read_page();
   void put(json object);
+  ObjectKey key_of_json(const json& object) const;
   void remove(const json& object);
   void take_version(const json& object);
   void refused(base::Instant now);
@@ -121,7 +128,8 @@ class Reflector {
   std::optional<base::Duration> retry_after_;
   std::string received_;  // of the list, the current event, or what went wrong
   std::string broken_;    // why the answer was given up
-  base::Instant due_{}, began_{};
+  std::optional<base::Instant> due_ = base::Instant();
+  base::Instant began_{};
   uint32_t failures_ = 0;
   std::string problem_;
   uint64_t events_ = 0;

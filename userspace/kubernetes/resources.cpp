@@ -1,23 +1,47 @@
 #include "kubernetes/resources.h"
 
+#include <initializer_list>
 #include <utility>
 
 namespace weir::kubernetes {
 namespace {
 
-Resource istio(const std::string& plural, const std::string& kind, Kind object_kind) {
+Resource istio(const std::string& group, std::initializer_list<const char*> versions, const std::string& plural,
+               const std::string& kind, Kind object_kind) {
   Resource resource{plural, kind, object_kind, {}};
-  for (const char* version : {"v1", "v1beta1", "v1alpha3"}) {
-    const std::string api_version = "networking.istio.io/" + std::string(version);
+  for (const char* version : versions) {
+    const std::string api_version = group + "/" + version;
     std::string path = "/apis/";
     path.append(api_version).append("/").append(plural);
     resource.versions.push_back({api_version, std::move(path)});
   }
-  resource.may_be_missing = true;
+  resource.group = group;
   return resource;
 }
 
+Resource networking(const std::string& plural, const std::string& kind, Kind object_kind) {
+  return istio("networking.istio.io", {"v1", "v1beta1", "v1alpha3"}, plural, kind, object_kind);
+}
+
+// They change nothing of what is served, so that nothing waits for them: there is only something to say of each.
+Resource only_reported(Resource resource, bool metadata_only) {
+  resource.metadata_only = metadata_only;
+  resource.is_awaited = false;
+  return resource;
+}
+
+Resource security(const std::string& plural, const std::string& kind, Kind object_kind, bool metadata_only) {
+  return only_reported(istio("security.istio.io", {"v1", "v1beta1"}, plural, kind, object_kind), metadata_only);
+}
+
 }  // namespace
+
+std::string path_of(const Resource::Version& place, const std::string& namespace_name, const std::string& name) {
+  std::string path = place.path;
+  // A resource that is followed in one namespace has it there already.
+  if (path.find("/namespaces/") == std::string::npos) path.insert(path.rfind('/'), "/namespaces/" + namespace_name);
+  return path + "/" + name;
+}
 
 std::vector<Resource> watched_resources(const std::string& node_name) {
   // Names of nodes are DNS names: nothing in them has to be escaped.
@@ -37,8 +61,13 @@ std::vector<Resource> watched_resources(const std::string& node_name) {
        Kind::mesh_config,
        {{"v1", "/api/v1/namespaces/istio-system/configmaps"}},
        "fieldSelector=metadata.name%3Distio"},
-      istio("virtualservices", "VirtualService", Kind::virtual_service),
-      istio("destinationrules", "DestinationRule", Kind::destination_rule),
+      networking("virtualservices", "VirtualService", Kind::virtual_service),
+      networking("destinationrules", "DestinationRule", Kind::destination_rule),
+      only_reported(networking("gateways", "Gateway", Kind::gateway), false),
+      security("authorizationpolicies", "AuthorizationPolicy", Kind::authorization_policy, true),
+      security("requestauthentications", "RequestAuthentication", Kind::request_authentication, true),
+      // Whether it is STRICT stands in its spec.
+      security("peerauthentications", "PeerAuthentication", Kind::peer_authentication, false),
   };
   return resources;
 }

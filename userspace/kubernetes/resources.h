@@ -20,8 +20,11 @@ struct Resource {
   std::string selector = {};      // of the query, escaped: "fieldSelector=spec.nodeName%3Dnode-1"
   bool metadata_only = false;     // as PartialObjectMetadata
   bool is_awaited = true;         // nothing begins before it has been listed
-  bool may_be_missing = false;    // a CRD that may not be installed, or may be later
+  std::string group = {};         // of a CRD that may not be installed, or may be later; else empty
 };
+
+// The path of one object.
+std::string path_of(const Resource::Version& place, const std::string& namespace_name, const std::string& name);
 
 // Everything but the pods of other nodes.
 std::vector<Resource> watched_resources(const std::string& node_name);

@@ -16,15 +16,26 @@ std::string zone_of(const ObjectStore& store, const std::string& node_name) {
   return zone == labels.end() ? std::string() : zone->second;
 }
 
-// Whether Directory::by_vip is the same for both.
-bool same_addresses(const config::Service& a, const config::Service& b) {
-  const auto tcp_ports = [](const config::Service& service) {
-    std::vector<uint16_t> ports;
-    for (const config::ServicePort& port : service.ports)
-      if (port.protocol != config::Protocol::not_tcp) ports.push_back(port.port);
-    return ports;
+using Addresses = std::vector<std::pair<base::SocketAddress, uint32_t>>;
+
+// Whether Directory::by_address is the same for both.
+bool same_vips(const config::Service& a, const config::Service& b) {
+  const auto vips = [](const config::Service& service) {
+    Addresses all;
+    service.for_each_vip([&](const auto& address, uint32_t port) { all.emplace_back(address, port); });
+    return all;
   };
-  return a.vips == b.vips && tcp_ports(a) == tcp_ports(b);
+  return vips(a) == vips(b);
+}
+
+// Whether Snapshot::by_endpoint is.
+bool same_endpoint_addresses(const config::Service& a, const config::Service& b) {
+  const auto addresses = [](const config::Service& service) {
+    Addresses all;
+    service.for_each_endpoint_address([&](const auto& address, uint32_t port) { all.emplace_back(address, port); });
+    return all;
+  };
+  return addresses(a) == addresses(b);
 }
 
 }  // namespace
@@ -42,6 +53,7 @@ class Translator::Build {
     std::tie(snapshot_->pods, snapshot_->pods_by_address) = translate_pods(store_, settings_, previous_, findings_);
     add_services();
     snapshot_->directory = directory_;
+    add_endpoints();
     translator_.rules_->check(*snapshot_, findings_);
     std::sort(findings_.begin(), findings_.end(), [](const auto& a, const auto& b) {
       return std::tie(a.file, a.line, a.object, a.code, a.message) <
@@ -60,8 +72,9 @@ class Translator::Build {
       used += any;
       auto before = find_previous(previous_ ? &previous_->services : nullptr, service.metadata);
       auto result = translate_service(service, any ? own->second : Slices(), settings_, *translator_.rules_,
-                                      labels_in(store_, service, *snapshot_->pods_by_address), before, findings_);
-      add_addresses(service, *result);
+                                      labels_in(store_, service, *snapshot_->pods_by_address),
+                                      *snapshot_->pods_by_address, before, findings_);
+      add_vips(*result);
       directory_->by_host.emplace(result->fqdn, snapshot_->services.size());
       snapshot_->services.push_back(std::move(result));
     });
@@ -73,19 +86,38 @@ class Translator::Build {
   }
 
   // Of the next one in Snapshot::services.
-  void add_addresses(const Service& service, const config::Service& result) {
-    const size_t place = snapshot_->services.size();
-    for (const base::IpAddress& vip : result.vips) {
-      for (const config::ServicePort& port : result.ports) {
-        if (port.protocol == config::Protocol::not_tcp) continue;
-        const auto [holder, fresh] = directory_->by_vip.emplace(base::SocketAddress{vip, port.port}, place);
-        if (fresh || holder->second == place) continue;
-        const config::Service& other = *snapshot_->services[holder->second];
-        report(Code::address_used_twice, service.metadata, Kind::service,
-               "clusterIP " + holder->first.to_string() + " belongs to Service " + other.namespace_name + "/" +
-                   other.name + " already");
-      }
+  void add_vips(const config::Service& result) {
+    const auto place = static_cast<uint32_t>(snapshot_->services.size());
+    result.for_each_vip([&](const base::SocketAddress& address, uint32_t port) {
+      const auto [holder, fresh] = directory_->by_address.try_emplace(address, config::Directory::Place{place, port});
+      if (!fresh && holder->second.service != place) conflicts_[{place, holder->second.service}].add(address);
+    });
+  }
+
+  // After all VIPs.
+  void add_endpoints() {
+    EndpointPlaces endpoints = place_endpoints(*snapshot_);
+    snapshot_->by_endpoint = std::make_shared<const config::Directory::Places>(std::move(endpoints.places));
+    conflicts_.merge(endpoints.conflicts);
+    for (const auto& [places, lost] : conflicts_) {
+      const config::Service& holder = *snapshot_->services[places.second];
+      // How many they are changes with the pods, and each text is an Event.
+      report_lost(Code::address_used_twice, places.first,
+                  (lost.of_endpoints ? "addresses of its endpoints, " + lost.first.to_string() + " for one, belong"
+                   : lost.count == 1 ? "clusterIP " + to_string(lost) + " belongs"
+                                     : "clusterIP " + to_string(lost) + " belong") +
+                      " to Service " + holder.namespace_name + "/" + holder.name + " already");
     }
+    for (const auto& [place, lost] : endpoints.beyond)
+      report_lost(Code::too_many_addresses, place,
+                  "connections to its endpoints " + to_string(lost) + " are not diverted: those of all Services are " +
+                      std::to_string(kMostEndpointAddressesOfAll) + " at most");
+  }
+
+  void report_lost(Code code, uint32_t place, std::string message) {
+    const config::Service& service = *snapshot_->services[place];
+    const auto object = store_.find({Kind::service, service.namespace_name, service.name});
+    report(code, metadata_of(*object), Kind::service, std::move(message));
   }
 
   void report_unused(const EndpointSlice& slice) {
@@ -110,6 +142,7 @@ class Translator::Build {
   const config::Snapshot* previous_;
   std::shared_ptr<config::Snapshot> snapshot_ = std::make_shared<config::Snapshot>();
   std::shared_ptr<config::Directory> directory_ = std::make_shared<config::Directory>();
+  std::map<std::pair<uint32_t, uint32_t>, LostAddresses> conflicts_;  // by the place of who gets them not, and who has
   std::vector<config::Finding> findings_;
 };
 
@@ -141,6 +174,7 @@ std::shared_ptr<const config::Snapshot> Translator::update(const ObjectStore& st
   auto next = std::make_shared<config::Snapshot>(previous);
   ++next->revision;
   std::vector<config::Finding> unused;
+  bool same_endpoints = true;
   if (touched.pods) std::tie(next->pods, next->pods_by_address) = translate_pods(store, settings_, &previous, unused);
   for (const auto& [namespace_name, name] : services) {
     const auto object = store.find({Kind::service, namespace_name, name});
@@ -149,11 +183,15 @@ std::shared_ptr<const config::Snapshot> Translator::update(const ObjectStore& st
     const auto* before = next->service_named(fqdn_of(service, settings_));
     if (!before) return nullptr;
     const auto own = slices_.find({namespace_name, name});
-    auto result = translate_service(service, own == slices_.end() ? Slices() : own->second, settings_, *rules_,
-                                    labels_in(store, service, *next->pods_by_address), *before, unused);
-    if (!same_addresses(**before, *result)) return nullptr;
+    auto result =
+        translate_service(service, own == slices_.end() ? Slices() : own->second, settings_, *rules_,
+                          labels_in(store, service, *next->pods_by_address), *next->pods_by_address, *before, unused);
+    if (!same_vips(**before, *result)) return nullptr;
+    same_endpoints &= same_endpoint_addresses(**before, *result);
     next->services[static_cast<size_t>(before - next->services.data())] = std::move(result);
   }
+  if (!same_endpoints)
+    next->by_endpoint = std::make_shared<const config::Directory::Places>(place_endpoints(*next).places);
   return next;
 }
 
@@ -167,6 +205,10 @@ bool Translator::note(const Change& change, const config::Snapshot& previous, To
       touched.pods = true;
       return true;
     case Kind::daemon_set:
+    case Kind::gateway:
+    case Kind::authorization_policy:
+    case Kind::request_authentication:
+    case Kind::peer_authentication:
       return true;
     case Kind::node:
     case Kind::mesh_config:
@@ -199,7 +241,8 @@ void Translator::note_services_of(const Change& change, std::vector<ServiceName>
     return pod.phase == PodPhase::succeeded || pod.phase == PodPhase::failed;
   };
   if (before && after && before->metadata.labels == after->metadata.labels && before->ips == after->ips &&
-      before->metadata.deleting == after->metadata.deleting && finished(*before) == finished(*after))
+      before->metadata.deleting == after->metadata.deleting && before->host_network == after->host_network &&
+      finished(*before) == finished(*after))
     return;
   const auto has = [](const Pod* pod, const base::IpAddress& ip) {
     return pod && std::find(pod->ips.begin(), pod->ips.end(), ip) != pod->ips.end();

@@ -18,9 +18,9 @@ class IstioRules;
 
 struct ClusterSettings {
   std::string cluster_domain = "cluster.local";
-  std::string node_name{};         // empty: every pod counts as this node's
-  std::string zone{};              // topology.kubernetes.io/zone of this node; empty: as the Node object says
-  bool divert_undeclared = false;  // whether ports in mode detect are diverted
+  std::string node_name{};  // empty: every pod counts as this node's
+  std::string zone{};       // topology.kubernetes.io/zone of this node; empty: as the Node object says
+  bool detect = true;       // the protocol of ports that declare none, by the first bytes of each connection
 };
 
 // The EndpointSlices of one Service, by name.

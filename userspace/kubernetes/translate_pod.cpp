@@ -100,13 +100,7 @@ class PodTranslation {
   void read_excluded_ports(std::string_view annotation) {
     const std::string* value = look_up(pod_.metadata.annotations, annotation);
     if (!value) return;
-    std::string_view rest = *value;
-    while (!rest.empty()) {
-      std::string_view item = rest.substr(0, rest.find(','));
-      rest.remove_prefix(std::min(item.size() + 1, rest.size()));
-      item.remove_prefix(std::min(item.find_first_not_of(" \t"), item.size()));
-      item = item.substr(0, item.find_last_not_of(" \t") + 1);
-      if (item.empty()) continue;
+    for_each_entry(*value, [&](std::string_view item) {
       uint16_t port = 0;
       auto [end, error] = std::from_chars(item.data(), item.data() + item.size(), port);
       if (error != std::errc() || end != item.data() + item.size() || port == 0) {
@@ -118,7 +112,7 @@ class PodTranslation {
       auto& ports = result_.excluded_ports;
       auto at = std::lower_bound(ports.begin(), ports.end(), port);
       if (at == ports.end() || *at != port) ports.insert(at, port);
-    }
+    });
   }
 
   // A pod whose own rules would catch the agent's sockets, or whose sockets the agent cannot share.

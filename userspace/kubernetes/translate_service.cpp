@@ -36,10 +36,6 @@ void report_settings(const Service& service, const Slices& slices, const Cluster
                              "the endpoints of all zones",
                              "label the Node with topology.kubernetes.io/zone, or set the agent's zone (--zone)"));
   }
-  auto headless = service.metadata.annotations.find("weir.dev/balance-headless");
-  if (headless != service.metadata.annotations.end() && headless->second == "true") {
-    not_applied("weir.dev/balance-headless", "connections to its pods' own addresses are not diverted");
-  }
   const auto exported = service.metadata.annotations.find("networking.istio.io/exportTo");
   if (exported != service.metadata.annotations.end() && exported->second != "*") {
     not_applied("networking.istio.io/exportTo", "every enrolled pod sees the Service");
@@ -57,12 +53,14 @@ void report_settings(const Service& service, const Slices& slices, const Cluster
   }
 }
 
-void report_port(const Service& service, const ServicePort& port, const config::ServicePort& result,
+// `dialled`: the Service has addresses at which it can be.
+void report_port(const Service& service, const ServicePort& port, const config::ServicePort& result, bool dialled,
                  const Slices& slices, std::vector<config::Finding>& findings) {
-  if (!has_vip(service) || result.protocol == config::Protocol::not_tcp) return;
+  if (result.protocol == config::Protocol::not_tcp || !dialled) return;
   if (result.protocol == config::Protocol::unknown) {
-    std::string meanwhile = result.divert_undeclared ? "it is detected from the first bytes of each connection"
-                                                     : "its connections are not diverted";
+    std::string meanwhile = result.mode == config::Mode::detect
+                                ? "it is detected from the first bytes of each connection"
+                                : "its connections are not diverted";
     findings.push_back(about(Code::undeclared_protocol, service, port.line,
                              "the protocol of " + port_text(port) + " is not declared: " + meanwhile,
                              "declare it: appProtocol: grpc, or a port name such as grpc-api"));
@@ -80,6 +78,30 @@ void report_port(const Service& service, const ServicePort& port, const config::
                                " of the same protocol, so " + port_text(port) + " has no endpoints; theirs are " +
                                names,
                            "give the port the same name in the Service and in its EndpointSlices"));
+}
+
+// VirtualServices' http rules are for HTTP/2 calls. Of a declared TCP port that is worth a word only where no other
+// port can be meant.
+void report_rules(const Service& service, const config::Service& result, std::vector<config::Finding>& findings) {
+  if (result.virtual_services.empty()) return;
+  const bool may_be_meant = std::any_of(result.ports.begin(), result.ports.end(), [](const auto& port) {
+    return port.mode == config::Mode::l7 || port.mode == config::Mode::detect;
+  });
+  const config::VirtualService& rules = *result.virtual_services.front();
+  for (size_t i = 0; i < result.ports.size(); ++i) {
+    const config::ServicePort& port = result.ports[i];
+    const bool by_bytes = port.mode == config::Mode::detect;
+    if (port.mode == config::Mode::l7 || port.protocol == config::Protocol::not_tcp || (!by_bytes && may_be_meant))
+      continue;
+    const std::string text = port_text(service.ports[i]);
+    findings.push_back(
+        about(Code::rules_need_http2, service, service.ports[i].line,
+              "the rules of VirtualService " + rules.namespace_name + "/" + rules.name +
+                  (by_bytes ? " apply to the HTTP/2 connections of " + text + " only: others, HTTP/1.1 too, pass as TCP"
+                            : " do not apply to " + text + ": its connections are not looked into") +
+                  " (" + port.mode_reason + ")",
+              "if it speaks gRPC declare it: appProtocol: grpc, or a port name such as grpc-api"));
+  }
 }
 
 // Until a DestinationRule says it: the annotation weir.dev/load-balancing, in Istio's names.
@@ -166,7 +188,7 @@ LabelsOf labels_in(const ObjectStore& store, const Service& service, const confi
 
 std::shared_ptr<const config::Service> translate_service(const Service& service, const Slices& slices,
                                                          const ClusterSettings& settings, const IstioRules& rules,
-                                                         const LabelsOf& labels_of,
+                                                         const LabelsOf& labels_of, const config::PodsByAddress& pods,
                                                          const std::shared_ptr<const config::Service>& previous,
                                                          std::vector<config::Finding>& findings) {
   config::Service result;
@@ -174,9 +196,12 @@ std::shared_ptr<const config::Service> translate_service(const Service& service,
   result.name = service.metadata.name;
   result.fqdn = fqdn_of(service, settings);
   if (service.type != ServiceType::external_name) result.vips = service.cluster_ips;
+  const auto headless = service.metadata.annotations.find("weir.dev/balance-headless");
+  result.by_endpoint = service.headless && headless != service.metadata.annotations.end() && headless->second == "true";
   result.labels = service.metadata.labels;
   result.annotations = service.metadata.annotations;
   report_settings(service, slices, settings, findings);
+  report_detect_annotation(service, findings);
   result.virtual_services = rules.routes_of(result.fqdn);
   const std::vector<config::ServicePolicy> policies = rules.policies_of(result.fqdn, result.namespace_name);
   const config::LoadBalancing balancing = load_balancing(service, findings);
@@ -187,9 +212,11 @@ std::shared_ptr<const config::Service> translate_service(const Service& service,
     entry.name = port.name;
     entry.port = port.port;
     entry.protocol = choice.protocol;
-    entry.mode = config::default_mode(choice.protocol);
+    ModeChoice mode = choose_mode(service, port, choice.protocol, policies, settings);
+    entry.mode = mode.mode;
+    entry.shapes_tcp = mode.shapes_tcp;
     entry.mode_reason = std::move(choice.reason);
-    entry.divert_undeclared = settings.divert_undeclared;
+    if (!mode.reason.empty()) entry.mode_reason += "; " + mode.reason;
     config::Cluster cluster;
     cluster.host = result.fqdn;
     cluster.port = port.port;
@@ -200,8 +227,10 @@ std::shared_ptr<const config::Service> translate_service(const Service& service,
     for (const config::ServicePolicy& policy : policies)
       entry.views.push_back(make_view(policy, cluster, labels_of, clusters));
     entry.cluster = clusters.shared(std::move(cluster));
-    report_port(service, port, entry, slices, findings);
+    report_port(service, port, entry, has_vip(service) || result.by_endpoint, slices, findings);
   }
+  if (result.by_endpoint) add_endpoint_addresses(service, slices, pods, result, findings);
+  report_rules(service, result, findings);
   if (previous && *previous == result) return previous;
   return std::make_shared<const config::Service>(std::move(result));
 }

@@ -12,8 +12,9 @@ namespace weir::proxy {
 
 // What an accepted connection was for.
 struct Dialled {
-  base::SocketAddress address;  // VIP:port that the application dialled
-  base::SocketAddress client;   // the application's own address, as it sees it
+  base::SocketAddress address;           // VIP:port that the application dialled
+  base::SocketAddress client;            // the application's own address, as it sees it
+  config::Mode mode = config::Mode::l7;  // as which it was diverted
 };
 
 class Downstream final : public Http2Transport {

@@ -75,9 +75,9 @@ void Exchange::on_request(http::Headers& headers, bool end_stream) {
     if (const auto parsed = grpc::parse_timeout(*timeout)) timeout_ = std::min(*parsed, kLongestTimeout);
   if (worker_.options().stream_idle_timeout > base::Duration::zero()) idle_passed(record_.started);
   account();
-  if (const auto* found = snapshot_->snapshot().service_at(downstream_->dialled().address)) {
-    service_ = found->get();
-    port_ = service_->find_port(downstream_->dialled().address.port);
+  if (const auto dialled = snapshot_->snapshot().at(downstream_->dialled().address); dialled.service) {
+    service_ = dialled.service->get();
+    port_ = dialled.port;
   }
   if (!admitted_) return reply(local_reply(Flag::OM, "overload", "weir: the pod has too many RPCs under way"));
   if (!port_) return reply(local_reply(Flag::NC, "cluster_not_found", "weir: the service is gone"));
@@ -88,7 +88,7 @@ void Exchange::on_request(http::Headers& headers, bool end_stream) {
 void Exchange::route_request() {
   using Outcome = routing::Route::Outcome;
   const config::Pod& pod = downstream_->source().pod();
-  const routing::Request request{request_, downstream_->dialled().address.port, pod.labels, pod.namespace_name};
+  const routing::Request request{request_, port_->port, pod.labels, pod.namespace_name};
   const routing::Route route = routing::route(snapshot_->snapshot(), *service_, *port_, request, worker_.random());
   rule_ = route.rule;
   destination_ = route.destination;

@@ -115,6 +115,7 @@ class Exchange final : public Slabbed, private Waiter {
   // For outlier detection: how the attempt under way has ended.
   void count_attempt(int http_status, int grpc_status = -1);
   void leave_endpoint();
+  void describe_request();
   void finish();
   // A body beyond the cap is not sent again, nor what goes beyond the worker's.
   void limit_kept();

@@ -66,6 +66,9 @@ void Exchange::on_failed(const ConnectFailure& failure) {
 void Exchange::on_upstream_reset(const http::Reset& reset) {
   up_ = nullptr;
   if (response_ended_) return;
+  // A server counts the deadline, too: grpc-go's resets the stream when it passes, which may be heard before the timer.
+  const base::Instant now = worker_.reactor().now();
+  if (timeout_ && now >= record_.started + *timeout_ && !is_shed(reset)) return deadline_passed(now);
   if (!is_shed(reset) && !reset.unprocessed) count_attempt(503);
   leave_endpoint();
   if (is_shed(reset))

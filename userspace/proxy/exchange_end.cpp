@@ -124,6 +124,18 @@ void Exchange::leave_endpoint() {
   endpoint_ = nullptr;
 }
 
+// What only the access log is told.
+void Exchange::describe_request() {
+  record_.method = request_.get(":method");
+  const bool rewritten = pool_ && rule_ && rule_->rewrite && rule_->rewrite->uri;  // a client may send the header too
+  record_.path = request_.get(rewritten ? "x-envoy-original-path" : ":path");
+  record_.authority = request_.get(":authority");
+  record_.user_agent = request_.get("user-agent");
+  record_.request_id = request_.get("x-request-id");
+  record_.forwarded_for = request_.get("x-forwarded-for");
+  record_.failure = failure_;
+}
+
 // 7. The one exit: what happened is recorded, everything is given back.
 void Exchange::finish() {
   stop_waiting();
@@ -136,14 +148,6 @@ void Exchange::finish() {
   down_ = nullptr;
 
   record_.ended = worker_.reactor().now();
-  record_.method = request_.get(":method");
-  const bool rewritten = pool_ && rule_ && rule_->rewrite && rule_->rewrite->uri;  // a client may send the header too
-  record_.path = request_.get(rewritten ? "x-envoy-original-path" : ":path");
-  record_.authority = request_.get(":authority");
-  record_.user_agent = request_.get("user-agent");
-  record_.request_id = request_.get("x-request-id");
-  record_.forwarded_for = request_.get("x-forwarded-for");
-  record_.failure = failure_;
   record_.request_messages = request_messages_.complete();
   record_.response_messages = response_messages_.complete();
   record_.source = &downstream_->source().pod();
@@ -151,6 +155,7 @@ void Exchange::finish() {
   record_.cluster = cluster_;
   record_.downstream_local = downstream_->dialled().address;
   record_.downstream_remote = downstream_->dialled().client;
+  if (worker_.recorder().logs(*record_.source, telemetry::failed(record_))) describe_request();
   worker_.recorder().record(record_);
 
   active_ = false;

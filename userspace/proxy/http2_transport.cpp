@@ -177,7 +177,7 @@ void Http2Transport::on_sent(int result) {
   connection_.written(static_cast<size_t>(result));
   if (redirected_) redirected_->sent(static_cast<size_t>(result));
   account();
-  if (!socket_->sending()) needs_flush();
+  if (!socket_->sending() && (connection_.wants_write() || connection_.finished())) needs_flush();
 }
 
 void Http2Transport::on_writable() { needs_flush(); }

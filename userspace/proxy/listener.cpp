@@ -1,12 +1,15 @@
 #include "proxy/listener.h"
 
 #include <fcntl.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include "proxy/worker.h"
 
@@ -46,8 +49,12 @@ bool ListenerSet::refuse_one(int listening) {
   }
   refuse(accepted);
   // Closes the socket and takes its number in one step: between two, another thread could have it.
-  dup3(epoll_.get(), accepted.get(), O_CLOEXEC);
-  spare_ = std::move(accepted);
+  if (dup3(epoll_.get(), accepted.get(), O_CLOEXEC) >= 0) {
+    spare_ = std::move(accepted);
+  } else {
+    accepted.reset();
+    take_spare();
+  }
   return true;
 }
 
@@ -77,19 +84,30 @@ void Listener::wait_for_more(base::Instant) {
 void Listener::accept_waiting() {
   // Before a connection has the last descriptor, and others wait until that one ends.
   if (!worker_.listeners().take_spare()) return pause();
-  for (int i = 0; i < kAcceptsAtOnce && source_.may_start_work(); ++i) {
+  // Mostly one waits, and to ask whether there is another would be half of the system calls. Who waits all the same is
+  // taken in the next turn, which then comes at once, and with twice as many others.
+  const bool at_once = std::exchange(last_turn_, worker_.reactor().turns()) + 1 == worker_.reactor().turns();
+  at_once_ = at_once ? std::min(2 * at_once_, kAcceptsAtOnce) : 1;
+  for (int i = 0; i < at_once_ && source_.may_start_work(); ++i) {
     source_.spend(kAcceptWork);
-    base::Fd accepted(accept4(fd_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
-    if (accepted) {
-      worker_.accepted(source_, std::move(accepted));
-      continue;
+    if (accept_one() || errno == ECONNABORTED || errno == EINTR) continue;
+    if (errno == EAGAIN) {
+      at_once_ = std::max(i, 1);
+      return;
     }
-    if (errno == ECONNABORTED || errno == EINTR) continue;
-    if (errno == EAGAIN) return;
     ++worker_.stats().accept_failures;
     if ((errno == EMFILE || errno == ENFILE) && worker_.listeners().refuse_one(fd_.get())) continue;
     return pause();
   }
+}
+
+bool Listener::accept_one() {
+  sockaddr_storage peer{};
+  socklen_t size = sizeof peer;
+  base::Fd accepted(accept4(fd_.get(), reinterpret_cast<sockaddr*>(&peer), &size, SOCK_NONBLOCK | SOCK_CLOEXEC));
+  if (!accepted) return false;
+  worker_.accepted(source_, std::move(accepted), base::SocketAddress::from(peer));
+  return true;
 }
 
 void Listener::pause() {
@@ -98,13 +116,12 @@ void Listener::pause() {
 }
 
 Listener::~Listener() {
-  while (true) {
-    base::Fd accepted(accept4(fd_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
-    if (accepted)
-      worker_.accepted(source_, std::move(accepted));
-    else if (errno != ECONNABORTED && errno != EINTR)
-      return;
-  }
+  // Those who wait now, and some whose connect() was under way: a pod that goes on connecting must not hold the worker.
+  tcp_info info{};
+  socklen_t size = sizeof info;
+  getsockopt(fd_.get(), IPPROTO_TCP, TCP_INFO, &info, &size);
+  for (uint32_t left = info.tcpi_unacked + kAcceptsAtOnce; left > 0; --left)
+    if (!accept_one() && errno != ECONNABORTED && errno != EINTR) return;
 }
 
 }  // namespace weir::proxy

@@ -54,6 +54,8 @@ class Listener {
 
  private:
   friend class ListenerSet;
+  // One of those in the accept queue; false: errno says why not.
+  bool accept_one();
   void accept_waiting();
   // Out of memory or descriptors: who waits stays in the queue until some are back.
   void pause();
@@ -62,6 +64,8 @@ class Listener {
   Worker& worker_;
   Source& source_;
   base::Fd fd_;
+  int at_once_ = 1;         // so many are probably waiting when it is ready
+  uint64_t last_turn_ = 0;  // in which some were accepted
   io::MemberTimer<Listener, &Listener::wait_for_more> retry_{*this};
 };
 

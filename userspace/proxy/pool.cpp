@@ -13,6 +13,8 @@ namespace {
 constexpr uint32_t kMostStreamsAConnection = 100;
 // How long others are preferred after a connect failed.
 constexpr auto kAvoidAfterFailure = std::chrono::seconds(1);
+// After so long a socket is asked for again, if there was none to be had.
+constexpr auto kSocketRetry = std::chrono::milliseconds(100);
 // What it costs (Source::spend) to go on with a request that waited, and to encode so many bytes of its head.
 constexpr uint64_t kWaiterWork = 1, kHeadBytesPerWork = 64;
 
@@ -86,20 +88,63 @@ void EndpointPool::unlink(Waiter& waiter) {
 }
 
 bool EndpointPool::open() {
-  auto socket = source_.upstream_socket(endpoint.address);
+  auto socket = source_.upstream_socket(endpoint.address, limits());
   if (!socket) {
     open_error_ = socket.error().message;
-    worker_.reactor().timers().schedule(open_failed_, worker_.reactor().now());
+    const base::Instant now = worker_.reactor().now();
+    if (!without_socket_since_) without_socket_since_ = now;
+    // Who waits may still be served by a connection that there is, or once there are sockets again.
+    if (!may_get_socket(now))
+      worker_.reactor().timers().schedule(no_socket_, now);
+    else if (!no_socket_.scheduled())
+      worker_.reactor().timers().schedule(no_socket_, now + kSocketRetry);
     return false;
   }
-  auto upstream =
-      std::make_unique<Upstream>(worker_, source_, *this, std::move(*socket), endpoint.address, connect_timeout_);
-  connections_.push_back(upstream.get());
-  worker_.adopt(std::move(upstream));
+  without_socket_since_.reset();
+  no_socket_.cancel();
+  add(std::move(*socket), connect_timeout_).connect(endpoint.address);
   return true;
 }
 
-void EndpointPool::open_failed(base::Instant) { fail_waiters(ConnectFailure{open_error_.c_str(), false, true}); }
+Upstream& EndpointPool::add(std::unique_ptr<io::Socket> socket, base::Duration connect_timeout) {
+  auto upstream = std::make_unique<Upstream>(worker_, source_, *this, std::move(socket), connect_timeout);
+  Upstream& added = *upstream;
+  connections_.push_back(&added);
+  worker_.adopt(std::move(upstream));
+  return added;
+}
+
+void EndpointPool::adopt(std::unique_ptr<io::Socket> socket, bool connected, const base::Slice& said) {
+  Upstream& upstream = add(std::move(socket), limits().connect_timeout);
+  if (connected) upstream.go_on(said);
+}
+
+void EndpointPool::begin_relay() {
+  ++active_requests;
+  ++requests;
+  cluster_.begin_relay();
+}
+
+void EndpointPool::end_relay() {
+  --active_requests;
+  cluster_.end_relay();
+}
+
+void EndpointPool::on_first_ready() { cluster_.count_ready(1); }
+
+bool EndpointPool::may_get_socket(base::Instant now) const {
+  return usable_connections() > 0 && now - *without_socket_since_ < connect_timeout_;
+}
+
+void EndpointPool::no_socket(base::Instant now) {
+  if (waiting_ > 0 && may_get_socket(now)) {
+    open_connections();
+    if (!no_socket_.scheduled()) without_socket_since_.reset();
+    return;
+  }
+  without_socket_since_.reset();
+  fail_waiters(ConnectFailure{open_error_.c_str(), false, true});
+}
 
 bool EndpointPool::on_capacity(Upstream& upstream) {
   while (first_ && upstream.ready()) {
@@ -125,12 +170,12 @@ void EndpointPool::on_retired() {
 
 void EndpointPool::on_ended(Upstream& upstream, const ConnectFailure& failure, bool never_ready) {
   connections_.erase(std::find(connections_.begin(), connections_.end(), &upstream));
-  // Those who queued behind a full connection need another one.
   if (never_ready) {
     avoid();
     fail_waiters(failure);
   } else {
-    open_connections();
+    cluster_.count_ready(-1);
+    open_connections();  // those who queued behind a full connection need another one
   }
   cluster_.connection_left();
 }
@@ -151,6 +196,7 @@ void EndpointPool::fail_waiters(const ConnectFailure& failure) {
 }
 
 void EndpointPool::retire() {
+  left_ = true;
   fail_waiters(ConnectFailure{"the endpoint was removed", false, false, true});
   for (Upstream* upstream : std::vector<Upstream*>(connections_)) upstream->retire();
 }
@@ -252,6 +298,12 @@ void ClusterPool::stop_ejecting(EndpointPool& endpoint) {
   endpoint.health = {};
 }
 
+EndpointPool* ClusterPool::endpoint_at(const base::SocketAddress& address) const {
+  const auto found = std::lower_bound(endpoints_.begin(), endpoints_.end(), address,
+                                      [](const auto& pool, const auto& of) { return pool->endpoint.address < of; });
+  return found != endpoints_.end() && (*found)->endpoint.address == address ? found->get() : nullptr;
+}
+
 bool ClusterPool::any_untried(const base::IpAddress& dialled, std::span<const clusters::EndpointState* const> tried) {
   const auto& pickable = family_of(dialled).pickable;
   return std::any_of(pickable.begin(), pickable.end(),
@@ -271,7 +323,7 @@ EndpointPool* ClusterPool::pick(const base::IpAddress& dialled, std::span<const 
 bool ClusterPool::may_open() const {
   const uint32_t most = cluster_->connection_pool.max_connections;
   if (most == config::kNoLimit) return true;
-  uint32_t open = 0;
+  uint32_t open = relays_;
   for (const auto& pool : endpoints_) open += pool->usable_connections();
   return open < most;
 }
@@ -279,6 +331,11 @@ bool ClusterPool::may_open() const {
 void ClusterPool::connection_left() {
   if (cluster_->connection_pool.max_connections == config::kNoLimit || waiting_ == 0) return;
   for (const auto& pool : endpoints_) pool->open_connections();
+}
+
+void ClusterPool::end_relay() {
+  --relays_;
+  connection_left();
 }
 
 bool ClusterPool::begin_retries() {

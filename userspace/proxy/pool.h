@@ -4,6 +4,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -54,10 +55,20 @@ class EndpointPool final : public clusters::EndpointState {
   // One of the waiter's functions is called later, never from here.
   void wait_for(Waiter& waiter, base::Duration connect_timeout);
 
-  // From Upstream. False: the pod's turn is over, and more can go on in the next one.
+  // From Upstream: the peer's SETTINGS have come.
+  void on_first_ready();
+  // False: the pod's turn is over, and more can go on in the next one.
   bool on_capacity(Upstream& upstream);
   void on_retired();
   void on_ended(Upstream& upstream, const ConnectFailure& failure, bool never_ready);
+
+  // For connections that the pool did not open: no stream could begin at once.
+  bool wants_connection() const { return !left_ && usable_connections() == 0; }
+  // Goes on with such a socket, connected or connecting; `said`: what has been read from it.
+  void adopt(std::unique_ptr<io::Socket> socket, bool connected, const base::Slice& said);
+  // A relayed connection to the endpoint, from the choice to its end.
+  void begin_relay();
+  void end_relay();
 
   // A connect failed: others are preferred for a while.
   void avoid();
@@ -77,8 +88,10 @@ class EndpointPool final : public clusters::EndpointState {
   void unlink(Waiter& waiter);
   bool may_open() const;
   bool open();
+  Upstream& add(std::unique_ptr<io::Socket> socket, base::Duration connect_timeout);
   void fail_waiters(const ConnectFailure& failure);
-  void open_failed(base::Instant now);
+  bool may_get_socket(base::Instant now) const;
+  void no_socket(base::Instant now);
 
   Worker& worker_;
   Source& source_;
@@ -90,7 +103,9 @@ class EndpointPool final : public clusters::EndpointState {
   uint32_t streams_a_connection_;  // as the peer allowed last; a guess before it has said so
   base::Duration connect_timeout_{};
   std::string open_error_;
-  io::MemberTimer<EndpointPool, &EndpointPool::open_failed> open_failed_{*this};
+  bool left_ = false;                                  // the cluster
+  std::optional<base::Instant> without_socket_since_;  // none was to be had, and some wait
+  io::MemberTimer<EndpointPool, &EndpointPool::no_socket> no_socket_{*this};
 };
 
 // One source's view of one cluster.
@@ -114,6 +129,12 @@ class ClusterPool {
   void end_waiting() { --waiting_; }
   // There may be room for a connection again.
   void connection_left();
+  // Relayed connections count against maxConnections as those of the pool do.
+  void begin_relay() { ++relays_; }
+  void end_relay();
+  // Some endpoint has an HTTP/2 connection open.
+  bool speaks_http2() const { return ready_connections_ > 0; }
+  void count_ready(int change) { ready_connections_ += change; }
 
   // The cluster is gone: all its endpoints have left.
   void retire();
@@ -121,6 +142,7 @@ class ClusterPool {
   // there is none.
   EndpointPool* pick(const base::IpAddress& dialled, std::span<const clusters::EndpointState* const> tried,
                      base::Instant now);
+  EndpointPool* endpoint_at(const base::SocketAddress& address) const;  // null: there is none (any more)
   bool any_untried(const base::IpAddress& dialled, std::span<const clusters::EndpointState* const> tried);
   // An attempt there has ended, with what counts as this HTTP status for outlier detection.
   void count_attempt(EndpointPool& endpoint, int status) {
@@ -161,6 +183,8 @@ class ClusterPool {
   uint32_t retried_rpcs_ = 0;
   uint32_t attempts_ = 0;  // that have an endpoint ...
   uint32_t waiting_ = 0;   // ... of which these wait for a stream
+  uint32_t relays_ = 0;
+  int ready_connections_ = 0;
   std::vector<std::unique_ptr<EndpointPool>> endpoints_;
   std::vector<clusters::EndpointState*> states_;  // of endpoints_
   Family v4_, v6_;

@@ -1,5 +1,8 @@
 #include "proxy/source.h"
 
+#include <cerrno>
+
+#include "proxy/downstream.h"
 #include "proxy/worker.h"
 
 namespace weir::proxy {
@@ -7,30 +10,49 @@ namespace {
 // What waits for a pod refers to receive buffers up to here: four times as much may then be pinned, half of what
 // a worker has.
 constexpr int64_t kUncopied = 16 << 20;
+
+int seconds(base::Duration duration) {  // as setsockopt() takes them
+  return static_cast<int>(
+      std::min<int64_t>(std::chrono::duration_cast<std::chrono::seconds>(duration).count(), INT16_MAX));
+}
 }  // namespace
 
-Source::Source(Worker& worker, interception::EnrolledPod enrolled) : worker_(worker), enrolled_(std::move(enrolled)) {
+Source::Source(Worker& worker, interception::EnrolledPod enrolled)
+    : worker_(worker),
+      enrolled_(std::move(enrolled)),
+      verdicts_(worker.options().learning, worker.options().verdicts, enrolled_.netns->cookie()) {
   if (enrolled_.listener_v4) listener_v4_ = std::make_unique<Listener>(worker, *this, std::move(enrolled_.listener_v4));
   if (enrolled_.listener_v6) listener_v6_ = std::make_unique<Listener>(worker, *this, std::move(enrolled_.listener_v6));
 }
 
-Source::~Source() { unlink(); }
+Source::~Source() {
+  unlink();
+  enrolled_.netns->leave();
+}
 
 void Source::update(std::shared_ptr<const config::Pod> pod) { enrolled_.pod = std::move(pod); }
 
-base::Result<std::unique_ptr<io::Socket>> Source::upstream_socket(const base::SocketAddress& to) {
-  auto fd = enrolled_.netns->tcp_socket(to.ip.is_v4() ? AF_INET : AF_INET6);
+base::Result<std::unique_ptr<io::Socket>> Source::upstream_socket(const base::SocketAddress& to,
+                                                                  const config::ConnectionPool& settings) {
+  if (!worker_.may_open(*this, Transport::Opened::by_us))
+    return base::Error{"the agent has too few descriptors left", EMFILE};
+  auto fd = enrolled_.netns->tcp_socket_staying(to.ip.is_v4() ? AF_INET : AF_INET6);
   if (!fd) return fd.error();
   if (auto marked = worker_.options().mark_upstream(fd->get()); !marked) return marked.error();
-  return std::make_unique<io::Socket>(worker_.reactor(), std::move(*fd));
+  auto socket = std::make_unique<io::Socket>(worker_.reactor(), std::move(*fd));
+  if (const auto& keepalive = settings.tcp_keepalive)
+    socket->keep_alive(static_cast<int>(keepalive->probes), seconds(keepalive->time), seconds(keepalive->interval));
+  return socket;
 }
 
 ClusterPool& Source::pool(const std::shared_ptr<const config::Cluster>& cluster) {
+  if (last_pool_ && last_pool_->cluster() == cluster) return *last_pool_;
   auto& pool = pools_[cluster->name];
   if (!pool)
     pool = std::make_unique<ClusterPool>(worker_, *this, cluster);
   else
     pool->update(cluster);
+  last_pool_ = pool.get();
   return *pool;
 }
 
@@ -45,6 +67,20 @@ void Source::snapshot_changed(const config::Snapshot& snapshot) {
     else
       pool->retire();
   }
+}
+
+void Source::detected(const Dialled& dialled, detection::Verdict verdict) {
+  const bool declared = dialled.mode == config::Mode::l7;
+  ++worker_.stats().detected[declared ? 0 : 1][static_cast<size_t>(verdict)];
+  const bool http2 = verdict == detection::Verdict::http2;
+  if (declared ? http2 : verdict == detection::Verdict::silent) return;
+  const auto [service, port] = worker_.snapshot().at(dialled.address);
+  if (port && declared) return worker_.recorder().misdeclared(**service, port->port);
+  if (!port || !port->learns()) return;
+  if (http2)
+    verdicts_.http2(dialled.address);
+  else
+    verdicts_.opaque(dialled.address, (*service)->fqdn, worker_.reactor().now());
 }
 
 void Source::stop_listening() {

@@ -8,13 +8,16 @@
 #include <memory>
 #include <unordered_map>
 
+#include "detection/classify.h"
 #include "http2/intrusive_list.h"
 #include "interception/enrolment.h"
 #include "proxy/listener.h"
 #include "proxy/pool.h"
+#include "proxy/verdicts.h"
 
 namespace weir::proxy {
 
+struct Dialled;
 class Transport;
 
 // What one pod may hold at a time. Beyond it, its own new connections, RPCs or largest connection are refused.
@@ -38,8 +41,9 @@ class Source : public http2::Hook<InTurn> {
   const std::shared_ptr<const config::Pod>& shared_pod() const { return enrolled_.pod; }
   void update(std::shared_ptr<const config::Pod> pod);
 
-  // A socket in the pod's namespace that the BPF programs leave alone.
-  base::Result<std::unique_ptr<io::Socket>> upstream_socket(const base::SocketAddress& to);
+  // A socket in the pod's namespace that the BPF programs leave alone, with keepalive as `settings` ask for it.
+  base::Result<std::unique_ptr<io::Socket>> upstream_socket(const base::SocketAddress& to,
+                                                            const config::ConnectionPool& settings);
   // The pool of `cluster`. Stays valid as long as the Source.
   ClusterPool& pool(const std::shared_ptr<const config::Cluster>& cluster);
 
@@ -48,6 +52,9 @@ class Source : public http2::Hook<InTurn> {
   void stop_listening();
   // Lets go of endpoints that left and have nothing open any more.
   void sweep();
+
+  // What a connection turned out to be, of those whose first bytes are looked at.
+  void detected(const Dialled& dialled, detection::Verdict verdict);
 
   // The budget. A refusal is counted in the worker's stats.
   bool may_connect();
@@ -80,6 +87,7 @@ class Source : public http2::Hook<InTurn> {
   interception::EnrolledPod enrolled_;
   std::unique_ptr<Listener> listener_v4_, listener_v6_;
   std::unordered_map<std::string, std::unique_ptr<ClusterPool>> pools_;  // by cluster name
+  ClusterPool* last_pool_ = nullptr;  // the one that was asked for last: spares the look-up by name
   size_t transports_ = 0;
   uint32_t connections_ = 0;  // of transports_, those that the pod opened
   uint32_t streams_ = 0;
@@ -89,6 +97,7 @@ class Source : public http2::Hook<InTurn> {
   uint64_t turn_ = 0;  // of the last refill
   http2::List<Transport, InTurn> work_;
   bool behind_ = false;  // some of work_ is left from the turn before
+  Verdicts verdicts_;
 };
 
 }  // namespace weir::proxy

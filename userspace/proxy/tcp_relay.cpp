@@ -6,16 +6,29 @@
 
 namespace weir::proxy {
 namespace {
-constexpr auto kIdleTimeout = std::chrono::hours(1);                  // Istio: connectionPool.tcp.idleTimeout
-constexpr base::Duration kConnectTimeout = std::chrono::seconds(10);  // where no cluster says
-constexpr uint32_t kCopied = 4096;                                    // below, what waits is copied
-constexpr uint64_t kChunkWork = 5, kBytesPerWork = 4096;              // Source::spend: passing a chunk on
+constexpr uint32_t kCopied = 4096;  // below, what waits is copied
+// How long the other side may take for what one said before its connection broke.
+constexpr auto kLastWords = std::chrono::seconds(2);
+constexpr auto kFirstLook = std::chrono::milliseconds(20);  // each after it is twice as far
+// So quiet a relay has time to ask whether its connections still are.
+constexpr auto kQuiet = std::chrono::seconds(1);
+// Most relays are over before this: they need no keepalive, and pay nothing for it.
+constexpr auto kKeptAliveAfter = std::chrono::seconds(5);
+constexpr int kProbes = 4, kProbeAfterSeconds = 300, kProbeEverySeconds = 30;
+constexpr uint64_t kChunkWork = 5, kBytesPerWork = 4096;  // Source::spend: passing a chunk on
+
+// As long as nobody is there who could take it: a connect to nowhere takes long, and a pod may have thousands of them.
+void own(base::Slice& bytes) {
+  if (!bytes.empty()) bytes = base::Slice::copy_of(bytes.bytes());
+}
 }  // namespace
 
 TcpRelay::TcpRelay(Worker& worker, Source& source, std::unique_ptr<io::Socket> client, const Dialled& dialled,
-                   const base::Slice& first, bool client_ended)
+                   const Said& said, std::unique_ptr<Dial> dial)
     : Transport(worker, source, Opened::by_pod),
       dialled_(dialled),
+      client_error_(said.error),
+      dial_(std::move(dial)),
       started_(worker.reactor().now()),
       last_activity_(started_) {
   ++worker.stats().tcp_relays;
@@ -23,109 +36,82 @@ TcpRelay::TcpRelay(Worker& worker, Source& source, std::unique_ptr<io::Socket> c
   client_.socket = std::move(client);
   client_.socket->set_events(client_);
   client_.receiving = client_.socket->receiving();
-  client_.ended = client_ended;
-  client_.bytes_in = first.size();
-  server_.to_send = first;
+  client_.ended = said.ended;
+  client_.bytes_in = said.bytes.size();
+  server_.to_send = said.bytes;
+  dial_->set_events(*this);
 }
 
 TcpRelay::~TcpRelay() { --worker().stats().tcp_relays; }
 
-void TcpRelay::start() {
-  const config::Snapshot& snapshot = worker().snapshot();
-  if (const auto* found = snapshot.service_at(dialled_.address)) {
-    service_ = *found;
-    worker().recorder().opened(source().pod(), *service_);
-    const config::ServicePort* port = service_->find_port(dialled_.address.port);
-    const config::Pod& pod = source().pod();
-    const auto* cluster = port ? port->cluster_for({}, pod.namespace_name, pod.labels) : nullptr;
-    if (cluster && *cluster) pool_ = &source().pool(*cluster);
-  }
-  connect();
+void TcpRelay::start(telemetry::Flags failure) {
+  if (dial_->service()) worker().recorder().opened(source().pod(), *dial_->service());
+  if (!failure.empty()) return finish(failure, true);
+  if (client_error_ != 0) return fail(client_);
+  if (dial_->connected()) return on_dialled();
+  own(server_.to_send);
+  account();
+  if (!dial_->started()) dial_->start();
 }
 
-void TcpRelay::connect() {
-  base::SocketAddress to = dialled_.address;  // a service that just went: kube-proxy may still know it
-  base::Duration timeout = kConnectTimeout;
-  if (pool_) {
-    EndpointPool* endpoint = pool_->pick(dialled_.address.ip, tried_, worker().reactor().now());
-    if (!endpoint) {
-      telemetry::Flags flags;
-      flags.set(tried_.empty() ? telemetry::Flag::UH : telemetry::Flag::UF);
-      return finish(flags, true);
-    }
-    endpoint_ = endpoint;
-    ++endpoint_->active_requests;
-    ++endpoint_->requests;
-    endpoint_record_ = endpoint->endpoint;
-    tried_.push_back(endpoint);
-    to = endpoint->endpoint.address;
-    timeout = pool_->cluster()->connection_pool.connect_timeout;
-  }
-  auto socket = source().upstream_socket(to);
-  if (!socket) {
-    telemetry::Flags flags;
-    flags.set(telemetry::Flag::OM);
-    return finish(flags, true);
-  }
-  server_.socket = std::move(*socket);
+void TcpRelay::on_dialled() {
+  server_.socket = dial_->take_socket();
   server_.socket->set_events(server_);
-  server_.socket->connect(to);
-  worker().reactor().timers().schedule(connect_timeout_, worker().reactor().now() + timeout);
-}
-
-void TcpRelay::connected(int error) {
+  server_.receiving = server_.socket->receiving();
+  if (!server_.to_send.empty())
+    pass_on(server_);
+  else if (client_.ended)
+    server_.socket->shutdown_write();
+  receive_from(client_);
+  const Said& said = dial_->said();
+  if (!said.bytes.empty()) received(server_, said.bytes);
   if (finished_) return;
-  if (error != 0) return connect_failed();
-  connect_timeout_.cancel();
-  connected_ = true;
-  upstream_local_ = server_.socket->local();
-  if (!server_.to_send.empty()) send_rest(server_);
-  if (client_.ended && server_.to_send.empty()) server_.socket->shutdown_write();
-  receive_from(server_);
-  if (server_.to_send.empty()) receive_from(client_);
+  if (said.ended)
+    receive_ended(server_, said.error);
+  else
+    receive_from(server_);
 }
 
-void TcpRelay::connect_timed_out(base::Instant) { connect_failed(); }
-
-void TcpRelay::connect_failed() {
-  connect_timeout_.cancel();
-  if (!pool_) {
-    telemetry::Flags flags;
-    flags.set(telemetry::Flag::UF);
-    return finish(flags, true);
-  }
-  endpoint_->avoid();
-  --endpoint_->active_requests;
-  endpoint_ = nullptr;
-  server_.socket->close();  // closed() goes on with the next endpoint
-}
-
+// While what came last is being sent: so a chunk costs one io_uring_enter(), not two.
 void TcpRelay::receive_from(Side& from) {
-  if (from.ended || from.receiving) return;
+  if (from.ended || from.receiving || !other(from).next.empty() || other(from).failed) return;
   from.receiving = true;
   from.socket->receive_once();
 }
 
 void TcpRelay::received(Side& from, base::Slice bytes) {
   from.receiving = false;
-  if (finished_) return;
+  if (finished_ || other(from).failed) return;
   last_activity_ = worker().reactor().now();
   from.bytes_in += bytes.size();
   Side& to = other(from);
-  (to.to_send.empty() ? to.to_send : to.next) = std::move(bytes);
+  const bool behind = !to.to_send.empty();
+  base::Slice& place = behind ? to.next : to.to_send;
+  place = std::move(bytes);
+  if (!to.socket)
+    own(place);
+  else if (behind)
+    unpin(place);
   account();
-  if (&to == &server_ && !connected_) return;  // connected() passes it on
-  if (to.next.empty()) pass_on(to);            // otherwise sent() does
+  if (!to.socket || behind) return;  // on_dialled() or sent() passes it on
+  pass_on(to);
+  receive_from(from);
+}
+
+// What waits for a slow reader must not take the receive buffers from others.
+void TcpRelay::unpin(base::Slice& bytes) {
+  if (bytes.size() < kCopied || source().must_copy()) own(bytes);
 }
 
 void TcpRelay::pass_on(Side& to) {
   if (source().may_start_work()) return send_rest(to);
+  unpin(to.to_send);
   needs_flush();
 }
 
 void TcpRelay::flush() {
   for (Side* side : {&client_, &server_})
-    if (side->socket && !side->socket->sending() && (side == &client_ || connected_)) send_rest(*side);
+    if (side->socket && !side->socket->sending()) send_rest(*side);
 }
 
 void TcpRelay::account() {
@@ -135,88 +121,165 @@ void TcpRelay::account() {
 }
 
 void TcpRelay::send_rest(Side& to) {
-  if (finished_ || to.to_send.empty()) return;
+  if (finished_ || to.failed || to.to_send.empty()) return;
   source().spend(kChunkWork + to.to_send.size() / kBytesPerWork);
   const iovec bytes{const_cast<uint8_t*>(to.to_send.data()), to.to_send.size()};
-  to.socket->send({&bytes, 1}, true);
+  // The next receive tells of a small send as well, if there is one; of a large one the socket perhaps takes only a
+  // part.
+  const bool more = other(to).ended || !to.next.empty() || to.to_send.size() >= kCopied;
+  to.socket->send({&bytes, 1}, more);
 }
 
 void TcpRelay::sent(Side& to, int result) {
-  if (finished_) return;
-  if (result < 0) {
-    telemetry::Flags flags;
-    flags.set(&to == &client_ ? telemetry::Flag::DC : telemetry::Flag::UC);
-    return finish(flags, true);
-  }
+  if (finished_ || to.failed) return;
+  if (result < 0) return fail(to);
   to.to_send.remove_prefix(static_cast<uint32_t>(result));
   account();
-  if (!to.to_send.empty()) {  // on_writable() goes on
-    // What waits for a slow reader must not take the receive buffers from others.
-    if (to.to_send.size() < kCopied || source().must_copy()) to.to_send = base::Slice::copy_of(to.to_send.bytes());
-    return;
-  }
+  if (!to.to_send.empty()) return unpin(to.to_send);  // on_writable() goes on
   to.to_send = std::exchange(to.next, {});
-  if (!to.to_send.empty()) return send_rest(to);
   Side& from = other(to);
-  if (!from.ended) return receive_from(from);
+  if (!to.to_send.empty()) send_rest(to);
+  if (!to.to_send.empty() || !from.ended) return receive_from(from);
+  end_for(to);
+}
+
+// All that was said to it has been sent.
+void TcpRelay::end_for(Side& to) {
+  if (other(to).failed) return last_words(worker().reactor().now());
+  if (complete()) return finish({}, false);  // which sends the FIN
   to.socket->shutdown_write();
-  if (complete()) finish({}, false);
 }
 
 void TcpRelay::receive_ended(Side& from, int error) {
   from.receiving = false;
   if (finished_) return;
-  if (error != 0) {
-    telemetry::Flags flags;
-    flags.set(&from == &client_ ? telemetry::Flag::DC : telemetry::Flag::UC);
-    return finish(flags, true);
-  }
   from.ended = true;
+  if (error != 0 && !from.failed) return fail(from);
   Side& to = other(from);
-  if (&to == &server_ && !connected_) return;  // connected() passes it on
-  if (!to.to_send.empty()) return;             // sent() passes it on
-  to.socket->shutdown_write();
-  if (complete()) finish({}, false);
+  if (!to.socket || to.failed || !to.to_send.empty()) return;  // on_dialled() or sent() passes it on
+  end_for(to);
 }
 
 bool TcpRelay::complete() const {
   return client_.ended && server_.ended && client_.to_send.empty() && server_.to_send.empty();
 }
 
+// With plain TCP the other side could still read what came before the reset.
+void TcpRelay::fail(Side& side) {
+  Side& to = other(side);
+  if (failure_.empty()) failure_.set(&side == &client_ ? telemetry::Flag::DC : telemetry::Flag::UC);
+  side.failed = true;
+  if (!to.socket || to.failed) return finish(failure_, true);  // nobody is left to be told
+  receive_from(side);                                          // a failed send says nothing of what came
+  give_up_ = worker().reactor().now() + kLastWords;
+  look_ = kFirstLook;
+  last_words(worker().reactor().now());
+}
+
+void TcpRelay::last_words(base::Instant now) {
+  const Side& from = client_.failed ? client_ : server_;
+  const Side& to = client_.failed ? server_ : client_;
+  const bool told = from.ended && to.to_send.empty() && to.socket->unsent() == 0;  // which a reset would drop
+  if (told || now >= give_up_) return finish(failure_, true);
+  source().spend(1);
+  worker().reactor().timers().schedule(last_words_, now + look_);
+  look_ *= 2;
+}
+
+void TcpRelay::broken(Side& side) {
+  // A receive that is pending tells by itself.
+  if (!finished_ && !side.failed && !side.receiving && side.socket->error() != 0) fail(side);
+}
+
+telemetry::TcpConnection TcpRelay::record() {
+  telemetry::TcpConnection record;
+  record.started = started_;
+  record.ended = worker().reactor().now();
+  record.bytes_received = client_.bytes_in;
+  record.bytes_sent = server_.bytes_in;
+  record.counted_received = client_.counted;
+  record.counted_sent = server_.counted;
+  record.source = &source().pod();
+  record.service = dial_->service().get();
+  record.endpoint = dial_->endpoint() ? &dial_->endpoint_record() : nullptr;
+  record.downstream_local = dialled_.address;
+  record.downstream_remote = dialled_.client;
+  return record;
+}
+
 void TcpRelay::finish(telemetry::Flags flags, bool reset) {
   if (finished_) return;
   finished_ = true;
-  connect_timeout_.cancel();
-  if (endpoint_) --endpoint_->active_requests;
-  if (service_) {
-    telemetry::TcpConnection record;
-    record.started = started_;
-    record.ended = worker().reactor().now();
-    record.flags = flags;
-    record.bytes_received = client_.bytes_in;
-    record.bytes_sent = server_.bytes_in;
-    record.source = &source().pod();
-    record.service = service_.get();
-    record.endpoint = endpoint_ ? &endpoint_record_ : nullptr;
-    record.downstream_local = dialled_.address;
-    record.downstream_remote = dialled_.client;
-    record.upstream_local = upstream_local_;
-    worker().recorder().record(record);
+  if (dial_->service()) {
+    telemetry::TcpConnection ended = record();
+    ended.flags = flags;
+    if (server_.socket && worker().recorder().logs(source().pod(), !flags.empty()))
+      ended.upstream_local = server_.socket->local();
+    worker().recorder().record(ended);
   }
-  endpoint_ = nullptr;
+  last_words_.cancel();
+  set_leaving();
   hold(-held());
+  for (const Side* side : {&client_, &server_})
+    if (side->watched) worker().error_watch().remove(side->socket->fd());
+  dial_closing_ = dial_->close(reset);
   client_.socket->close(reset);
   if (server_.socket) server_.socket->close(reset);
 }
 
 void TcpRelay::closed(Side& side) {
   side.socket.reset();
-  if (!finished_ && &side == &server_) return connect();
-  if (!client_.socket && !server_.socket) removed();
+  remove_if_closed();
+}
+
+void TcpRelay::on_dial_closed() {
+  dial_closing_ = false;
+  remove_if_closed();
+}
+
+void TcpRelay::remove_if_closed() {
+  if (!client_.socket && !server_.socket && !dial_closing_) removed();
+}
+
+const config::ConnectionPool& TcpRelay::limits() const {
+  static const config::ConnectionPool kDefaults;
+  return dial_->pool() ? dial_->pool()->cluster()->connection_pool : kDefaults;
 }
 
 void TcpRelay::tick(base::Instant now) {
-  if (!finished_ && now - last_activity_ > kIdleTimeout) finish({}, false);
+  if (finished_) return;
+  count_bytes();
+  if (now - last_activity_ >= kQuiet) {
+    watch(client_);
+    watch(server_);
+  }
+  if (now - started_ >= kKeptAliveAfter) keep_alive();
+  const base::Duration idle = limits().tcp_idle_timeout;
+  const auto& longest = limits().max_connection_duration;
+  if ((idle > base::Duration::zero() && now - last_activity_ > idle) || (longest && now - started_ > *longest))
+    finish({}, false);
+}
+
+// What a connection that lasts has carried is counted while it does.
+void TcpRelay::count_bytes() {
+  if (!dial_->service() || !server_.socket ||
+      (client_.bytes_in == client_.counted && server_.bytes_in == server_.counted))
+    return;
+  worker().recorder().progress(record());
+  client_.counted = client_.bytes_in;
+  server_.counted = server_.bytes_in;
+}
+
+void TcpRelay::watch(Side& side) {
+  if (!side.socket || side.receiving || side.failed || side.watched) return;
+  side.watched = worker().error_watch().add(worker().reactor(), side.socket->fd(), side);
+}
+
+// An application's own keepalive ends here. A node that loses power says nothing, and a client that only listens would
+// wait for the idle timeout. (The other socket's ends are both on this node.)
+void TcpRelay::keep_alive() {
+  if (!server_.socket || limits().tcp_keepalive || std::exchange(kept_alive_, true)) return;
+  server_.socket->keep_alive(kProbes, kProbeAfterSeconds, kProbeEverySeconds);
 }
 
 void TcpRelay::abort() {

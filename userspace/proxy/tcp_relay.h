@@ -1,27 +1,27 @@
 // TcpRelay: a connection that is not HTTP/2, carried to one endpoint byte for byte.
-// Each direction holds at most one received chunk: a slow reader stops the other
-// side's sender through TCP itself. Half-closes and resets are carried over.
+// Each direction holds at most two received chunks, the one that is being sent and the next: a slow reader stops
+// the other side's sender through TCP itself. Half-closes and resets are carried over; what one side said before its
+// reset is passed on first, as far as the other takes it soon.
 #pragma once
 
 #include <memory>
-#include <vector>
 
-#include "proxy/downstream.h"
-#include "proxy/pool.h"
+#include "io/error_watch.h"
+#include "proxy/dial.h"
 #include "proxy/transport.h"
 #include "telemetry/rpc.h"
 
 namespace weir::proxy {
 
-class TcpRelay final : public Transport {
+class TcpRelay final : public Transport, private DialEvents {
  public:
-  // `first`: what the client has said already; `client_ended`: and it sent FIN.
-  TcpRelay(Worker& worker, Source& source, std::unique_ptr<io::Socket> client, const Dialled& dialled,
-           const base::Slice& first, bool client_ended);
+  // `said`: by the client, up to now. `dial`: to the server, begun or not.
+  TcpRelay(Worker& worker, Source& source, std::unique_ptr<io::Socket> client, const Dialled& dialled, const Said& said,
+           std::unique_ptr<Dial> dial);
   ~TcpRelay() override;
 
-  // Picks an endpoint and connects.
-  void start();
+  // `failure`: why the dial has failed already; empty if it has not.
+  void start(telemetry::Flags failure = {});
   void tick(base::Instant now) override;
   void drain() override {}  // ends when its two sides do, or by end_relay()
   void end_relay() override { abort(); }
@@ -29,52 +29,67 @@ class TcpRelay final : public Transport {
   void flush() override;
 
  private:
-  struct Side final : io::SocketEvents {
+  struct Side final : io::SocketEvents, io::ErrorWatch::Watcher {
     explicit Side(TcpRelay& owner) : relay(owner) {}
-    void on_connected(int error) override { relay.connected(error); }
+    void on_connected(int) override {}
     void on_received(base::Slice bytes) override { relay.received(*this, std::move(bytes)); }
     void on_receive_end(int error) override { relay.receive_ended(*this, error); }
     void on_sent(int result) override { relay.sent(*this, result); }
     void on_writable() override { relay.send_rest(*this); }
     void on_closed() override { relay.closed(*this); }
+    void on_broken() override { relay.broken(*this); }
 
     TcpRelay& relay;
     std::unique_ptr<io::Socket> socket;
     base::Slice to_send;
-    base::Slice next;       // came while `to_send` was on its way: the receive that detection had started
+    base::Slice next;       // came while `to_send` was on its way
     uint64_t bytes_in = 0;  // received from this side
-    bool ended = false;     // this side sent FIN
+    uint64_t counted = 0;   // of these, what the metrics have
+    bool ended = false;     // nothing more comes: it sent FIN, or its connection broke
+    bool failed = false;    // its connection broke: nothing more goes there
     bool receiving = false;
+    bool watched = false;  // by the worker's ErrorWatch
   };
 
   Side& other(Side& side) { return &side == &client_ ? server_ : client_; }
   // All that the two sides said has been passed on, their FINs included.
   bool complete() const;
-  void connect();
-  void connected(int error);
-  void connect_failed();
-  void connect_timed_out(base::Instant now);
+  void on_dialled() override;
+  void on_server_spoke() override {}  // once dialled, its socket is ours
+  void on_dial_failed(telemetry::Flags flags) override { finish(flags, true); }
+  void on_dial_closed() override;
   void received(Side& from, base::Slice bytes);
   void receive_ended(Side& from, int error);
   void sent(Side& to, int result);
   void pass_on(Side& to);
   void send_rest(Side& to);
+  void unpin(base::Slice& bytes);
   void account();
   void receive_from(Side& from);
+  const config::ConnectionPool& limits() const;
+  void fail(Side& side);
+  void broken(Side& side);
+  void last_words(base::Instant now);
+  void end_for(Side& to);
+  void count_bytes();
+  void watch(Side& side);
+  void keep_alive();
+  telemetry::TcpConnection record();
   void finish(telemetry::Flags flags, bool reset);
   void closed(Side& side);
+  void remove_if_closed();
 
   Side client_{*this}, server_{*this};
-  Dialled dialled_;
-  std::shared_ptr<const config::Service> service_;
-  ClusterPool* pool_ = nullptr;       // null: the service is gone, or has no such port
-  EndpointPool* endpoint_ = nullptr;  // counted among its active requests
-  config::Endpoint endpoint_record_;
-  std::vector<const clusters::EndpointState*> tried_;
-  base::SocketAddress upstream_local_;
+  const Dialled dialled_;
+  int client_error_ = 0;  // with which it had ended before
+  std::unique_ptr<Dial> dial_;
   base::Instant started_, last_activity_;
-  io::MemberTimer<TcpRelay, &TcpRelay::connect_timed_out> connect_timeout_{*this};
-  bool connected_ = false;
+  telemetry::Flags failure_;  // of the side that failed first
+  base::Instant give_up_{};   // on telling the other side what it said
+  io::MemberTimer<TcpRelay, &TcpRelay::last_words> last_words_{*this};
+  base::Duration look_{};  // until last_words() looks again
+  bool kept_alive_ = false;
+  bool dial_closing_ = false;
   bool finished_ = false;
 };
 

@@ -41,7 +41,7 @@ class Transport : public http2::Hook<InTurn> {
   virtual void drain() = 0;
   // The drain limit is reached: ends what is not made of RPCs (those are answered one by one).
   virtual void end_relay() {}
-  // Close at once; whoever waits for it is told.
+  // Close at once; whoever waits for it is told. What it holds is given back soon.
   virtual void abort() = 0;
   // Goes on with what waits: bytes for the socket, and bytes from it that came when the pod had used up its
   // turn. Called at the end of a turn after needs_flush(), when the pod may work.

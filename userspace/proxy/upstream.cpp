@@ -1,6 +1,5 @@
 #include "proxy/upstream.h"
 
-#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -8,25 +7,14 @@
 #include "proxy/worker.h"
 
 namespace weir::proxy {
-namespace {
 
-int seconds(base::Duration duration) {  // as setsockopt() takes them
-  return static_cast<int>(
-      std::min<int64_t>(std::chrono::duration_cast<std::chrono::seconds>(duration).count(), INT16_MAX));
-}
-
-}  // namespace
-
-Upstream::Upstream(Worker& worker, Source& source, EndpointPool& pool, std::unique_ptr<io::Socket> connecting,
-                   const base::SocketAddress& address, base::Duration connect_timeout)
-    : Http2Transport(worker, source, std::move(connecting), http2::Role::client), pool_(pool) {
+Upstream::Upstream(Worker& worker, Source& source, EndpointPool& pool, std::unique_ptr<io::Socket> socket,
+                   base::Duration connect_timeout)
+    : Http2Transport(worker, source, std::move(socket), http2::Role::client), pool_(pool) {
   ++worker.stats().upstream_connections;
   ++worker.stats().upstream_connections_total;
   worker.reactor().timers().schedule(connect_timeout_, worker.reactor().now() + connect_timeout);
   limits_changed();
-  if (const auto& keepalive = pool.limits().tcp_keepalive)
-    socket().keep_alive(static_cast<int>(keepalive->probes), seconds(keepalive->time), seconds(keepalive->interval));
-  socket().connect(address);
 }
 
 Upstream::~Upstream() { --worker().stats().upstream_connections; }
@@ -34,9 +22,13 @@ Upstream::~Upstream() { --worker().stats().upstream_connections; }
 void Upstream::on_connected(int error) {
   if (ended()) return;
   if (error != 0) return fail(std::strerror(error));
+  go_on({});
+}
+
+void Upstream::go_on(const base::Slice& said) {
   connected_ = true;
   local_ = socket().local();
-  start({});
+  start(said);
 }
 
 void Upstream::on_capacity() {
@@ -44,6 +36,7 @@ void Upstream::on_capacity() {
   if (!ready_ && connection().settings_received()) {
     if (connection().peer_max_concurrent_streams() == 0) return;  // connect_timed_out() ends it
     ready_ = true;
+    pool_.on_first_ready();
     connect_timeout_.cancel();
     idle_since_ = worker().reactor().now();
     if (const auto& most = pool_.limits().max_connection_duration)

@@ -15,10 +15,14 @@ class EndpointPool;
 
 class Upstream final : public Http2Transport {
  public:
-  // Starts to connect at once.
+  // connect() or go_on() follows, unless `socket` is connecting already.
   Upstream(Worker& worker, Source& source, EndpointPool& pool, std::unique_ptr<io::Socket> socket,
-           const base::SocketAddress& address, base::Duration connect_timeout);
+           base::Duration connect_timeout);
   ~Upstream() override;
+
+  void connect(const base::SocketAddress& address) { socket().connect(address); }
+  // The socket is connected, and `said` has been read from it.
+  void go_on(const base::Slice& said);
 
   // Exchanges that still run may need it: it goes with the last of them.
   void drain() override {}

@@ -10,6 +10,7 @@
 
 #include "http2/pool.h"
 #include "proxy/inbound.h"
+#include "proxy/tcp_relay.h"
 
 namespace weir::proxy {
 namespace {
@@ -149,10 +150,12 @@ void Worker::give_memory_back() {
   const size_t freed = exchanges_.trim() * sizeof(Exchange) + http2::pool::trim();
   reactor_->buffers().trim();
   // The allocator keeps what is free below something that is not, unless it is asked. That takes some milliseconds, so
-  // it is asked once after a burst, when the lists above have become short.
-  if (peak_load_ <= kBurst + 2 * load || exchanges_.kept() > kBurst || freed > kSettled) return;
+  // it is asked once after a burst, when the lists above have become short, and once more when they give nothing more.
+  const bool burst_is_over = peak_load_ > kBurst + 2 * load && exchanges_.kept() <= kBurst && freed <= kSettled;
+  if (!burst_is_over && !(rest_follows_ && freed == 0)) return;
   malloc_trim(0);
   peak_load_ = load;
+  rest_follows_ = freed > 0;
 }
 
 void Worker::flush() {
@@ -188,6 +191,17 @@ void Worker::hold(Source& source, int64_t bytes) {
     over_memory_.push_back(&source);
 }
 
+// Accepting ends at two thirds of what there is and dialling at five sixths, so that what was accepted can be served.
+// An eighth is divided between the pods: each may have its share whatever the others have.
+bool Worker::may_open(const Source& source, Transport::Opened by) {
+  const uint64_t most = options_.max_sockets;
+  const uint64_t open = stats_.transports.value() + stats_.tcp_relays.value() + stats_.dials.value();
+  if (most == 0 || open < (by == Transport::Opened::by_pod ? most / 3 * 2 : most / 6 * 5)) return true;
+  if (source.transports_ < most / 8 / std::max<size_t>(sources_.size(), 1)) return true;
+  ++stats_.refused_sockets;
+  return false;
+}
+
 bool Worker::over_budget(int64_t bytes) const {
   return options_.max_memory > 0 && bytes > static_cast<int64_t>(options_.max_memory);
 }
@@ -207,6 +221,7 @@ void Worker::shed_largest(const Held& held, int64_t limit, const Of& of, Counter
     }
     if (!largest || staying <= limit) return;
     ++counter;
+    largest->leaving_ = true;  // whatever it does: nobody is asked twice
     largest->abort();
   }
 }
@@ -230,6 +245,13 @@ void Worker::adopt(std::unique_ptr<Transport> transport) {
   transports_.push_back(std::move(transport));
   peak_load_ = std::max(peak_load_, transports_.size());
   ++stats_.transports;
+}
+
+template <class T>
+void Worker::start(std::unique_ptr<T> transport) {
+  T& started = *transport;
+  adopt(std::move(transport));
+  started.start();
 }
 
 void Worker::remove(Transport& transport) {
@@ -263,25 +285,31 @@ uint64_t Worker::random() {  // splitmix64
   return bits ^ (bits >> 31);
 }
 
-void Worker::accepted(Source& source, base::Fd socket) {
-  if (!source.may_connect()) return refuse(socket);
-  const auto destination = options_.original_destination(socket.get());
-  if (!destination) {
+void Worker::accepted(Source& source, base::Fd socket, const base::SocketAddress& peer) {
+  if (!source.may_connect() || !may_open(source, Transport::Opened::by_pod)) return refuse(socket);
+  const auto diverted = options_.original_destination(socket.get());
+  if (!diverted) {
     ++stats_.undiverted_accepts;
     return;
   }
-  auto connection = std::make_unique<io::Socket>(*reactor_, std::move(socket));
+  auto connection = std::make_unique<io::Socket>(*reactor_, std::move(socket), true);
   // The listener is on loopback, so the peer is too, unless the application had bound itself to its pod IP; it
   // believes to come from that one either way.
-  base::SocketAddress client = connection->remote();
+  base::SocketAddress client = peer;
   if (client.ip.is_loopback()) {
     for (const base::IpAddress& ip : source.pod().ips) {
-      if (ip.is_v4() != destination->ip.is_v4()) continue;
+      if (ip.is_v4() != diverted->destination.ip.is_v4()) continue;
       client.ip = ip;
       break;
     }
   }
-  adopt(std::make_unique<Inbound>(*this, source, std::move(connection), Dialled{*destination, client}));
+  const Dialled dialled{diverted->destination, client, diverted->mode};
+  if (dialled.mode == config::Mode::tcp) {
+    auto dial = std::make_unique<Dial>(*this, source, dialled);
+    start(std::make_unique<TcpRelay>(*this, source, std::move(connection), dialled, Said{}, std::move(dial)));
+  } else {
+    start(std::make_unique<Inbound>(*this, source, std::move(connection), dialled));
+  }
 }
 
 std::future<void> Worker::set_snapshot(std::shared_ptr<const config::Snapshot> snapshot) {

@@ -1,5 +1,7 @@
 // Worker: a thread with a reactor, and the pods that belong to it. It shares nothing
-// with other workers; other threads talk to it by messages (the thread-safe functions below).
+// with other workers; other threads talk to it by messages (the thread-safe functions below). Its thread is in the
+// network namespace of any of its pods (Source::upstream_socket), so nothing else on it may open sockets or start
+// threads.
 #pragma once
 
 #include <atomic>
@@ -16,16 +18,24 @@
 #include "config/snapshot.h"
 #include "http2/connection.h"
 #include "interception/enrolment.h"
+#include "io/error_watch.h"
 #include "io/reactor.h"
 #include "proxy/exchange.h"
 #include "proxy/redirected.h"
 #include "proxy/slab.h"
 #include "proxy/source.h"
 #include "proxy/transport.h"
+#include "proxy/verdicts.h"
 #include "proxy/worker_stats.h"
 #include "telemetry/recorder.h"
 
 namespace weir::proxy {
+
+// What BPF knows of an accepted connection.
+struct Diverted {
+  base::SocketAddress destination;  // VIP:port that the application dialled
+  config::Mode mode = config::Mode::l7;
+};
 
 struct WorkerOptions {
   uint32_t index = 0;
@@ -39,15 +49,19 @@ struct WorkerOptions {
   // Bytes of request bodies that this worker keeps to send them again.
   size_t replay_memory = 64 << 20;
   PodLimits pod_limits;
+  LearningOptions learning;
+  Verdicts::Rows verdicts;
   // Bytes that may wait in this worker for all its pods together; 0: any number.
   uint64_t max_memory = 0;
   io::Reactor::Options reactor;
+  // Sockets that this worker may have open for all its pods together, in both directions; 0: any number.
+  uint64_t max_sockets = 0;
   // Tells others that the loop turns; may be empty. Called by the worker, every 250 ms.
   std::function<void(base::Instant now)> heartbeat;
   // Marks a socket so that the BPF programs leave it alone. Called by the worker.
   std::function<base::Result<void>(int fd)> mark_upstream;
   // Where an accepted connection was going; nullopt if it was not diverted. Called by the worker.
-  std::function<std::optional<base::SocketAddress>(int fd)> original_destination;
+  std::function<std::optional<Diverted>(int fd)> original_destination;
   // Of an accepted connection that began with the HTTP/2 preface: whom to tell what has been read, if its bytes go past
   // TCP; otherwise empty. Called by the worker.
   std::function<ReportRead(int fd)> redirected;
@@ -95,6 +109,7 @@ class Worker {
   WorkerStats& stats() { return stats_; }
   telemetry::Recorder& recorder() { return recorder_; }
   ListenerSet& listeners() { return listeners_; }
+  io::ErrorWatch& error_watch() { return error_watch_; }
   Slab<Exchange>& exchanges() { return exchanges_; }
   size_t& replay_bytes() { return replay_bytes_; }  // which all exchanges keep now
   const config::Snapshot& snapshot() const { return snapshots_.back().snapshot(); }
@@ -111,14 +126,19 @@ class Worker {
   void has_work(Source& source);
   // Counts what a source has to hold, or no longer. Too much: the largest connections go at the end of the turn.
   void hold(Source& source, int64_t bytes);
+  // Whether a source may have one more socket; a refusal is counted.
+  bool may_open(const Source& source, Transport::Opened by);
   // Streams that end now do so because their pod holds too much memory.
   bool shedding() const { return shedding_; }
 
-  void accepted(Source& source, base::Fd socket);
+  // `peer`: as accept() gave it. The socket has TCP_NODELAY from its listener.
+  void accepted(Source& source, base::Fd socket, const base::SocketAddress& peer);
   void adopt(std::unique_ptr<Transport> transport);
 
  private:
   friend class Transport;
+  template <class T>
+  void start(std::unique_ptr<T> transport);
   Worker(WorkerOptions options, telemetry::Recorder& recorder, std::shared_ptr<const config::Snapshot> snapshot);
   void run();
   void tick(base::Instant now);
@@ -140,6 +160,7 @@ class Worker {
   size_t replay_bytes_ = 0;
   std::unique_ptr<io::Reactor> reactor_;
   ListenerSet listeners_{*this};
+  io::ErrorWatch error_watch_;
   io::MemberTimer<Worker, &Worker::beat> heartbeat_{*this};
   std::unordered_map<std::string, std::unique_ptr<Source>> sources_;  // by pod UID
   std::vector<std::unique_ptr<Source>> removed_sources_;              // until their last transport is gone
@@ -150,7 +171,8 @@ class Worker {
   const Source* last_active_ = nullptr;
   base::Instant shared_until_{};  // others than last_active_ were active shortly before
   bool shedding_ = false;
-  size_t peak_load_ = 0;  // transports and exchanges, since the allocator was asked to give memory back
+  size_t peak_load_ = 0;       // transports and exchanges, since the allocator was asked to give memory back
+  bool rest_follows_ = false;  // it was asked while the lists of free objects still gave some up
   uint64_t seed_ = 0;
   bool draining_ = false;
   bool stopping_ = false;

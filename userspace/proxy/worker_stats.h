@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstdint>
 
+#include "detection/classify.h"
 #include "http2/limits.h"
 
 namespace weir::proxy {
@@ -35,6 +36,7 @@ struct WorkerStats {
   Counter downstream_connections, downstream_connections_total;
   Counter upstream_connections, upstream_connections_total;
   Counter tcp_relays, tcp_relays_total;
+  Counter dials;  // sockets to endpoints that neither a relay nor a pool has yet
   Counter transports;  // all of the above and those not yet decided
   Counter active_rpcs, rpcs_total;
   Counter outlier_ejections;   // endpoints taken out for a while
@@ -46,11 +48,13 @@ struct WorkerStats {
   Counter undiverted_accepts;  // accepted without an original destination, and closed
   Counter accept_failures;     // out of descriptors or memory
   Counter refused_connections, refused_streams, shed_connections;  // beyond a pod's limits
-  Counter shed_for_agent;                                          // beyond what all pods may hold together
+  Counter shed_for_agent, refused_sockets;                         // beyond what all pods may hold together
   Counter stalled_downstreams, stalled_upstreams;                  // closed: they took nothing of what was framed
   Counter upstream_connect_failures;
   Counter downstream_protocol_errors, upstream_protocol_errors;
   LimitCounters downstream_limits, upstream_limits;
+  // What connections turned out to be: of ports that declare HTTP/2, and of others.
+  std::array<std::array<Counter, detection::kVerdicts>, 2> detected;
   Counter redirect_stalls;  // sends put off since the application had not read what it was sent
   Counter turns;            // of the loop
 };

@@ -41,6 +41,17 @@ std::vector<Sample> endpoint_samples(const Totals& totals, bool failures) {
   return samples;
 }
 
+std::vector<Sample> misdeclared_samples(const Totals& totals) {
+  std::vector<Sample> samples;
+  for (const auto& [labels, connections] : totals.misdeclared) {
+    samples.push_back({{{"destination_service_name", labels.service_name},
+                        {"destination_service_namespace", labels.service_namespace},
+                        {"destination_port", labels.port}},
+                       static_cast<double>(connections)});
+  }
+  return samples;
+}
+
 }  // namespace
 
 Metrics::Metrics(std::string cluster) : cluster_(std::move(cluster)) {}
@@ -122,13 +133,19 @@ std::vector<Sample> Metrics::imbalance(const Totals& totals, base::Instant now) 
   return samples;
 }
 
+Totals Metrics::totals() const {
+  Totals totals;
+  for (const Recorder* recorder : recorders_) recorder->collect(totals);
+  return totals;
+}
+
+std::map<ServicePortLabels, uint64_t> Metrics::misdeclared() const { return totals().misdeclared; }
+
 std::string Metrics::exposition() const { return exposition(base::MonotonicClock::now()); }
 
 std::string Metrics::exposition(base::Instant now) const {
   std::lock_guard lock(mutex_);
-  Totals totals;
-  for (const Recorder* recorder : recorders_) recorder->collect(totals);
-
+  const Totals totals = this->totals();
   std::vector<prometheus::MetricFamily> families;
   append_istio_metrics(totals, cluster_, families);
   families.push_back(family_of("weir_endpoint_rpcs_total", "RPCs sent to an endpoint", MetricKind::counter,
@@ -139,6 +156,10 @@ std::string Metrics::exposition(base::Instant now) const {
   families.push_back(family_of("weir_endpoint_imbalance",
                                "RPCs of the busiest endpoint over the mean of all, of the last minute or two",
                                MetricKind::gauge, imbalance(totals, now)));
+  families.push_back(family_of("weir_misdeclared_connections_total",
+                               "Connections to a port that declares HTTP/2 (grpc, http2) that were something else, and "
+                               "passed as TCP",
+                               MetricKind::counter, misdeclared_samples(totals)));
   for (const Family& family : families_) {
     families.push_back(family_of(family.name, family.help, family.kind, family.samples()));
   }

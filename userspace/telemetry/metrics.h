@@ -42,6 +42,8 @@ class Metrics {
   // Prometheus text (version 0.0.4). Any thread.
   std::string exposition() const;
   std::string exposition(base::Instant now) const;
+  // Connections to ports that declare HTTP/2 and were something else. Any thread.
+  std::map<ServicePortLabels, uint64_t> misdeclared() const;
 
  private:
   struct Family {
@@ -54,6 +56,7 @@ class Metrics {
     base::Instant at{};
     std::map<EndpointLabels, uint64_t> rpcs;
   };
+  Totals totals() const;
   std::vector<Sample> imbalance(const Totals& totals, base::Instant now) const;
 
   const std::string cluster_;

@@ -26,7 +26,7 @@ struct Recorder::TcpSeries {
   uint32_t flags = 0;
   Counter opened, closed, bytes_received, bytes_sent;
   uint64_t count_at_drop = 0;
-  uint64_t count() const { return opened.read() + closed.read(); }
+  uint64_t count() const { return opened.read() + closed.read() + bytes_received.read() + bytes_sent.read(); }
 };
 
 struct Recorder::EndpointTally {
@@ -115,20 +115,33 @@ void Recorder::opened(const config::Pod& source, const config::Service& service)
   tcp_series(*source_entry(&source).labels, *route(&service, nullptr, nullptr).labels, {}).opened.add(1);
 }
 
+void Recorder::progress(const TcpConnection& connection) {
+  const Route to = route(connection.service, nullptr, connection.endpoint);
+  TcpSeries& series = tcp_series(*source_entry(connection.source).labels, *to.labels, {});
+  series.bytes_received.add(connection.bytes_received - connection.counted_received);
+  series.bytes_sent.add(connection.bytes_sent - connection.counted_sent);
+}
+
 void Recorder::record(const TcpConnection& connection) {
   const SourceEntry source = source_entry(connection.source);
   const Route to = route(connection.service, nullptr, connection.endpoint);
   TcpSeries& series = tcp_series(*source.labels, *to.labels, connection.flags);
   series.closed.add(1);
-  series.bytes_received.add(connection.bytes_received);
-  series.bytes_sent.add(connection.bytes_sent);
+  series.bytes_received.add(connection.bytes_received - connection.counted_received);
+  series.bytes_sent.add(connection.bytes_sent - connection.counted_sent);
   log_if_wanted(connection, source, !connection.flags.empty());
 }
 
+bool Recorder::wants(const SourceEntry& source, bool failed) const {
+  const LogMode mode = source.log_mode.value_or(log_.mode());
+  return mode == LogMode::all || (mode == LogMode::failed && failed);
+}
+
+bool Recorder::logs(const config::Pod& source, bool failed) { return wants(source_entry(&source), failed); }
+
 template <class LoggedRecord>
 void Recorder::log_if_wanted(const LoggedRecord& record, const SourceEntry& source, bool failed) {
-  const LogMode mode = source.log_mode.value_or(log_.mode());
-  if (mode == LogMode::off || (mode == LogMode::failed && !failed)) return;
+  if (!wants(source, failed)) return;
   scratch_->fill(record, unix_offset());
   log_.push(scratch_);
 }
@@ -278,6 +291,7 @@ void Recorder::collect(Totals& into) const {
     t.rpcs += s.rpcs.read();
     t.failures += s.failures.read();
   }
+  misdeclared_.collect(into.misdeclared);
 }
 
 }  // namespace weir::telemetry

@@ -18,6 +18,7 @@
 #include "telemetry/counters.h"
 #include "telemetry/flat_table.h"
 #include "telemetry/labels.h"
+#include "telemetry/misdeclared.h"
 #include "telemetry/rpc.h"
 #include "telemetry/totals.h"
 
@@ -39,7 +40,13 @@ class Recorder {
   // The worker's thread.
   void record(const Rpc& rpc);
   void opened(const config::Pod& source, const config::Service& service);  // a TCP relay began
+  void progress(const TcpConnection& connection);                          // counts the bytes of one that goes on
   void record(const TcpConnection& connection);
+  // Whether record() would log an RPC or connection that ends now; if not, what only the log wants need not be found
+  // out.
+  bool logs(const config::Pod& source, bool failed);
+  // A connection to a port that declares HTTP/2 is something else.
+  void misdeclared(const config::Service& service, uint16_t port) { misdeclared_.count(service, port); }
   // Call before the first record that follows a change of Snapshot, or of a Pod: from here on the
   // addresses of Pods, Services and Clusters may name other objects than before.
   void snapshot_changed();
@@ -92,6 +99,7 @@ class Recorder {
   EndpointTally* tally(const config::Cluster& cluster, const config::Endpoint& endpoint, const Destination& to);
   RpcSeries& rpc_series(const Source& source, const Destination& to, const Rpc& rpc);
   TcpSeries& tcp_series(const Source& source, const Destination& to, Flags flags);
+  bool wants(const SourceEntry& source, bool failed) const;
   template <class LoggedRecord>
   void log_if_wanted(const LoggedRecord& record, const SourceEntry& source, bool failed);
   void drop_idle();
@@ -116,6 +124,7 @@ class Recorder {
   PublishedList<RpcSeries> rpcs_;
   PublishedList<TcpSeries> tcps_;
   PublishedList<EndpointTally> tallies_;
+  Misdeclared misdeclared_;
   base::Instant last_drop_{};
 
   // Held by readers while they read, and by the worker (which only tries) to drop what is idle.

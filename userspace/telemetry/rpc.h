@@ -75,7 +75,8 @@ struct Rpc {
 struct TcpConnection {
   base::Instant started, ended;
   Flags flags;
-  uint64_t bytes_received = 0, bytes_sent = 0;  // from and to downstream
+  uint64_t bytes_received = 0, bytes_sent = 0;      // from and to downstream
+  uint64_t counted_received = 0, counted_sent = 0;  // of these, what Recorder::progress() has counted
   const config::Pod* source = nullptr;
   const config::Service* service = nullptr;
   const config::Endpoint* endpoint = nullptr;

@@ -11,6 +11,7 @@
 #include "base/address.h"
 #include "telemetry/counters.h"
 #include "telemetry/labels.h"
+#include "telemetry/misdeclared.h"
 
 namespace weir::telemetry {
 
@@ -72,6 +73,7 @@ struct Totals {
   std::map<RpcLabels, RpcTotals> rpcs;
   std::map<TcpLabels, TcpTotals> tcps;
   std::map<EndpointLabels, EndpointTotals> endpoints;
+  std::map<ServicePortLabels, uint64_t> misdeclared;  // connections
 };
 
 }  // namespace weir::telemetry

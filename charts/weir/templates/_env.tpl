@@ -14,19 +14,23 @@
       fieldPath: metadata.name
 # An agent that ends because this DaemonSet is gone leaves nothing behind in the kernel; otherwise its successor goes on.
 - name: WEIR_DAEMONSET
-  value: {{ include "weir.fullname" . }}
+  value: {{ include "weir.fullname" . | quote }}
 - name: WEIR_CLUSTER_DOMAIN
-  value: {{ .Values.clusterDomain }}
+  value: {{ .Values.clusterDomain | quote }}
 - name: WEIR_LOG_LEVEL
   value: {{ .Values.logLevel | quote }}
 - name: WEIR_LOG_FORMAT
-  value: {{ ternary "json" "text" .Values.logAsJson }}
+  value: {{ ternary "json" "text" .Values.logAsJson | quote }}
 - name: WEIR_ACCESS_LOG
   value: {{ .Values.accessLog.mode | quote }}
 - name: WEIR_ACCESS_LOG_FORMAT
-  value: {{ .Values.accessLog.format }}
+  value: {{ .Values.accessLog.format | quote }}
 - name: WEIR_REDIRECT
   value: {{ .Values.redirect | quote }}
+- name: WEIR_DETECT
+  value: {{ ternary "on" "off" .Values.detect | quote }}
+- name: WEIR_EVENTS
+  value: {{ .Values.events | quote }}
 - name: WEIR_DRAIN_TIMEOUT
   value: {{ .Values.drainTimeout | quote }}
 - name: WEIR_METRICS_ADDRESS

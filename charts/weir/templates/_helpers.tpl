@@ -5,13 +5,17 @@
 {{- define "weir.fullname" -}}
 {{- $name := include "weir.name" . }}
 {{- $full := ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) }}
-{{- .Values.fullnameOverride | default $full | trunc 52 | trimSuffix "-" }}
+{{- $chosen := .Values.fullnameOverride | default $full | trunc 52 | trimSuffix "-" }}
+{{- if not (regexMatch "^[a-z]" $chosen) }}
+{{- fail (printf "the objects would be named %s, and a Service's name has to begin with a letter: set fullnameOverride" $chosen) }}
+{{- end }}
+{{- $chosen }}
 {{- end }}
 
 {{/* Another role of the agent is another component. */}}
 {{- define "weir.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "weir.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "weir.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/component: node
 {{- end }}
 
@@ -69,8 +73,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 
 {{- define "weir.testLabels" -}}
-app.kubernetes.io/name: {{ include "weir.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "weir.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/component: test
 {{- end }}
 

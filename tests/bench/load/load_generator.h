@@ -5,13 +5,11 @@
 #include <sys/types.h>
 
 #include <cstdint>
-#include <map>
 #include <string>
 #include <vector>
 
-#include "cpu_sampler.h"
 #include "dialer.h"
-#include "latency_histogram.h"
+#include "load_result.h"
 
 namespace bench {
 
@@ -29,16 +27,6 @@ struct LoadOptions {
   bool not_http2 = false;           // kNotHttp2 ahead of each connection
   pid_t watch = 0;                  // process whose CPU is measured
   std::string cgroup;               // cgroup whose CPU is measured
-};
-
-struct LoadResult {
-  double seconds = 0;                      // of the window
-  uint64_t completed = 0;                  // calls that ended in the window
-  uint64_t total = 0;                      // calls that ended at all
-  std::map<std::string, uint64_t> errors;  // by grpc-status or what else went wrong, warm-up included
-  std::vector<uint64_t> backends;          // calls by x-backend, in the window
-  LatencyHistogram latency;                // closed loop: of calls that ended in the window; open: of those due in it
-  CpuTimes cpu;                            // of the window
 };
 
 // Runs the load to its end: warm-up, window, and up to five seconds for what is under way. With

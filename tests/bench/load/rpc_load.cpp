@@ -4,7 +4,6 @@
 #include <csignal>
 #include <cstdio>
 #include <exception>
-#include <nlohmann/json.hpp>
 
 #include "calls.h"
 #include "h2_socket.h"
@@ -12,28 +11,6 @@
 
 namespace bench {
 namespace {
-
-nlohmann::json to_json(const LoadResult& result) {
-  auto us = [](auto ns) { return static_cast<double>(ns) / 1000; };
-  const LatencyHistogram& latency = result.latency;
-  return {{"seconds", result.seconds},
-          {"completed", result.completed},
-          {"total", result.total},
-          {"errors", result.errors},
-          {"backends", result.backends},
-          {"latency_us",
-           {{"mean", us(latency.mean())},
-            {"p50", us(latency.percentile(0.5))},
-            {"p90", us(latency.percentile(0.9))},
-            {"p99", us(latency.percentile(0.99))},
-            {"p999", us(latency.percentile(0.999))},
-            {"max", us(latency.max())}}},
-          {"cpu_us",
-           {{"process", us(result.cpu.process_ns)},
-            {"cgroup", us(result.cpu.cgroup_ns)},
-            {"kernel", us(result.cpu.kernel_ns)},
-            {"busy", us(result.cpu.busy_ns)}}}};
-}
 
 void say_window() {
   std::puts("window");
@@ -66,7 +43,7 @@ int main(int argc, char** argv) {
     for (const std::string& text : targets) options.targets.push_back(bench::parse_target(text));
     bench::raise_descriptor_limit();
     const bench::LoadResult result = bench::run_load(options, announce ? bench::say_window : nullptr);
-    std::puts(bench::to_json(result).dump().c_str());
+    std::puts(bench::to_json(result).c_str());
   } catch (const std::exception& error) {
     std::fprintf(stderr, "rpc_load: %s\n", error.what());
     return 1;

@@ -38,6 +38,14 @@ class ServerTest : public testing::Test {
       return {};
     };
     sources_.drain = [this] { drained_ = true; };
+    sources_.unmanaged = [this](const interception::UnmanagedSelection& selection) {
+      selection_ = selection;
+      return unmanaged_;
+    };
+    sources_.adopt = [this](const interception::AdoptRequest& request) {
+      adopted_.push_back(request);
+      return adopt_result_;
+    };
     sources_.metrics = &metrics_;
     sources_.access_log = log_.get();
   }
@@ -61,6 +69,10 @@ class ServerTest : public testing::Test {
   std::shared_ptr<const config::Snapshot> snapshot_ = small_snapshot();
   std::atomic<bool> ready_{true}, drained_{false};
   std::string level_;
+  interception::UnmanagedSelection selection_;
+  interception::UnmanagedList unmanaged_;
+  std::vector<interception::AdoptRequest> adopted_;
+  base::Result<interception::AdoptResult> adopt_result_ = interception::AdoptResult::closed;
   Sources sources_;
   std::unique_ptr<Server> server_;
 };
@@ -160,6 +172,83 @@ TEST_F(ServerTest, Drains) {
   EXPECT_TRUE(drained_);
 }
 
+TEST_F(ServerTest, ListsUnmanagedConnections) {
+  unmanaged_.truncated = true;
+  unmanaged_.problems = {"default/other: no"};
+  for (const auto& [half_closed, idle] : {std::pair(false, 5), std::pair(false, 60), std::pair(true, 1)}) {
+    interception::TcpSocket socket;
+    socket.id = {address("10.0.1.5", 40000), address("10.96.0.10", 50051), 4711};
+    socket.half_closed = half_closed;
+    socket.idle = std::chrono::seconds(idle);
+    socket.unread = 1;
+    socket.unacknowledged = 2;
+    const auto& service = snapshot_->services[0];
+    unmanaged_.connections.push_back({snapshot_->pods[0], {service, &service->ports[0]}, socket});
+  }
+  start();
+  const json list = json::parse(client().Get("/unmanaged?namespace=a&pod=a/b&service=c/d")->body);
+  EXPECT_EQ(selection_.namespace_name, "a");
+  EXPECT_EQ(selection_.pod, "a/b");
+  EXPECT_EQ(selection_.service, "c/d");
+  EXPECT_EQ(list["truncated"], true);
+  EXPECT_EQ(list["problems"], json({"default/other: no"}));
+  ASSERT_EQ(list["connections"].size(), 3u);
+  EXPECT_EQ(list["connections"][0],
+            json::parse(R"({"namespace": "default", "pod": "client", "uid": "uid-1", "service": "default/greeter",
+              "port": 50051, "mode": "l7", "source": "10.0.1.5:40000", "destination": "10.96.0.10:50051",
+              "cookie": 4711, "half_closed": true, "idle_seconds": 1.0, "bytes_sent": 0, "bytes_received": 0,
+              "unread_bytes": 1, "unacknowledged_bytes": 2})"));
+  EXPECT_EQ(list["connections"][1]["idle_seconds"], 60.0);
+}
+
+TEST_F(ServerTest, AdoptsOneConnection) {
+  start();
+  const std::string which = "/adopt?uid=uid-1&source=10.0.1.5:40000&destination=[fd00::1]:50051&cookie=4711";
+  EXPECT_EQ(client().Get(which + "&active=1")->status, 404);  // a GET changes nothing
+  auto answer = client().Post(which + "&min_idle_ms=1500");
+  EXPECT_EQ(answer->status, 200);
+  EXPECT_EQ(json::parse(answer->body)["result"], "closed");
+  EXPECT_EQ(client().Post(which + "&active=1")->status, 200);
+  ASSERT_EQ(adopted_.size(), 2u);
+  EXPECT_EQ(adopted_[0].pod_uid, "uid-1");
+  EXPECT_EQ(adopted_[0].id, (interception::TcpSocketId{address("10.0.1.5", 40000), address("fd00::1", 50051), 4711}));
+  EXPECT_EQ(adopted_[0].min_idle, std::chrono::milliseconds(1500));
+  EXPECT_FALSE(adopted_[0].active);
+  EXPECT_TRUE(adopted_[1].active);
+
+  adopt_result_ = base::Error{"this kernel can't", EOPNOTSUPP};
+  answer = client().Post(which + "&active=1");
+  EXPECT_EQ(answer->status, 501);
+  EXPECT_EQ(json::parse(answer->body)["error"], "this kernel can't");
+  adopt_result_ = base::Error{"there is no such pod"};
+  EXPECT_EQ(client().Post(which + "&active=1")->status, 502);
+}
+
+TEST_F(ServerTest, RefusesToAdoptWhatIsNotNamed) {
+  start();
+  const std::string uid = "uid=1", source = "&source=10.0.1.5:4", destination = "&destination=10.0.1.6:5";
+  for (const std::string& query : {
+           uid + source + destination + "&cookie=1",  // whether it may be in use
+           uid + source + destination + "&cookie=1&active=0",
+           uid + source + destination + "&cookie=1&active=1&min_idle_ms=1",
+           uid + source + destination + "&cookie=1&min_idle_ms=x",
+           uid + source + destination + "&cookie=1&min_idle_ms=99999999999",
+           uid + source + destination + "&active=1",
+           uid + source + destination + "&cookie=0&active=1",
+           uid + source + destination + "&cookie=18446744073709551615&active=1",  // any socket, to the kernel
+           source + destination + "&cookie=1&active=1",
+           uid + destination + "&cookie=1&active=1",
+           uid + source + "&destination=10.0.1.6&cookie=1&active=1",
+           uid + source + "&destination=10.0.1.6:99999&cookie=1&active=1",
+           uid + source + "&destination=fd00::1:5&cookie=1&active=1",
+           uid + source + "&destination=[10.0.1.6]:5&cookie=1&active=1",
+           uid + source + "&destination=[]:5&cookie=1&active=1",
+       }) {
+    EXPECT_EQ(client().Post("/adopt?" + query)->status, 400) << query;
+  }
+  EXPECT_TRUE(adopted_.empty());
+}
+
 TEST_F(ServerTest, RefusesWhatIsTooLargeOrUnknown) {
   start();
   EXPECT_EQ(client().Post("/logging?level=debug", std::string(1 << 20, 'x'), "text/plain")->status, 413);
@@ -189,10 +278,11 @@ TEST_F(ServerTest, TcpHasMetricsAndProbesOnly) {
   auto metrics = tcp.Get("/metrics");
   EXPECT_THAT(metrics->body, HasSubstr("weir_bypass_total{reason=\"brake\"} 3\n"));
   EXPECT_THAT(metrics->body, HasSubstr("weir_bpf_diverted_total 9\n"));
-  for (const char* path : {"/config_dump", "/stats", "/pods", "/logs", "/services"}) {
+  for (const char* path : {"/config_dump", "/stats", "/pods", "/logs", "/services", "/unmanaged"}) {
     EXPECT_EQ(tcp.Get(path)->status, 404) << path;
   }
-  EXPECT_EQ(tcp.Post("/drain")->status, 404);
+  EXPECT_EQ(tcp.Post("/drain")->status, 405);
+  EXPECT_EQ(tcp.Post("/adopt")->status, 405);
   EXPECT_FALSE(drained_);
 
   // The port is taken now: an error, not a second listener on it.

@@ -16,7 +16,7 @@ TEST(ToJson, ShowsAService) {
   ASSERT_EQ(dump["services"].size(), 2u);
   EXPECT_EQ(dump["services"][0], json::parse(R"({
     "namespace": "default", "name": "greeter", "fqdn": "greeter.default.svc.cluster.local",
-    "vips": ["10.96.0.10"], "labels": {},
+    "vips": ["10.96.0.10"], "by_endpoint": false, "labels": {},
     "ports": [
       {"name": "grpc", "port": 50051, "protocol": "grpc", "mode": "l7", "diverted_mode": "l7",
        "reason": "port name grpc",
@@ -26,6 +26,17 @@ TEST(ToJson, ShowsAService) {
                                  {"address": "[fd00::2]:50051", "pod": "", "node": ""}]}},
       {"name": "", "port": 443, "protocol": "tls", "mode": "none", "diverted_mode": "none", "reason": "",
        "cluster": null}]})"));
+}
+
+TEST(ToJson, SaysWhichPortsAreNotWhatTheyDeclare) {
+  json dump = to_json(*small_snapshot());
+  const json before = dump;
+  add_misdeclared(dump, {});
+  EXPECT_EQ(dump, before);
+  add_misdeclared(dump, {{{"default", "greeter", "50051"}, 14}, {{"default", "gone", "50051"}, 3}});
+  EXPECT_EQ(dump["services"][0]["ports"][0]["misdeclared_connections"], 14);
+  EXPECT_FALSE(dump["services"][0]["ports"][1].contains("misdeclared_connections"));
+  EXPECT_EQ(dump["services"][1], before["services"][1]);
 }
 
 TEST(ToJson, ShowsPodsAndFindings) {

@@ -17,21 +17,18 @@ TEST(DivertedMode, DependsOnEndpointsExceptForDeclaredHttp2) {
   struct Case {
     Mode mode;
     int endpoints;
-    bool divert_undeclared;
     Mode expected;
   };
   const Case kCases[] = {
-      {Mode::l7, 2, false, Mode::l7},        {Mode::l7, 0, false, Mode::l7},      {Mode::l7, 0, true, Mode::l7},
-      {Mode::detect, 2, true, Mode::detect}, {Mode::detect, 0, true, Mode::none}, {Mode::detect, 2, false, Mode::none},
-      {Mode::tcp, 2, false, Mode::tcp},      {Mode::tcp, 0, false, Mode::none},   {Mode::none, 2, true, Mode::none},
+      {Mode::l7, 2, Mode::l7},       {Mode::l7, 0, Mode::l7},   {Mode::detect, 2, Mode::detect},
+      {Mode::detect, 0, Mode::none}, {Mode::tcp, 2, Mode::tcp}, {Mode::tcp, 0, Mode::none},
+      {Mode::none, 2, Mode::none},
   };
   for (const Case& c : kCases) {
     ServicePort port;
     port.mode = c.mode;
     port.cluster = cluster(c.endpoints);
-    port.divert_undeclared = c.divert_undeclared;
-    EXPECT_EQ(port.diverted_mode(), c.expected)
-        << to_string(c.mode) << " " << c.endpoints << " " << c.divert_undeclared;
+    EXPECT_EQ(port.diverted_mode(), c.expected) << to_string(c.mode) << " " << c.endpoints;
   }
   ServicePort without_cluster;
   without_cluster.mode = Mode::tcp;

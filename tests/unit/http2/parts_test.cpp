@@ -188,5 +188,30 @@ TEST(HpackTest, ABombIsNotStored) {
   EXPECT_LE(out.bytes(), 65536u);
 }
 
+// A peer that promises four gigabytes of table would have us keep as much of our own.
+TEST(HpackTest, TheEncoderKeepsToItsOwnTableWhateverThePeerPromises) {
+  constexpr uint32_t kTable = 4096;
+  HpackEncoder encoder(kTable);
+  encoder.set_peer_table_size(UINT32_MAX);
+  HpackDecoder decoder(kTable);
+  const auto name_of = [](size_t i) { return "x-" + std::to_string(1000 + i); };
+  const std::string value(94, 'v');
+  const size_t entry = name_of(0).size() + value.size() + 32;  // RFC 7541 section 4.1
+  const auto size_of_block = [&](size_t i) {
+    const http::Headers headers = to_headers({{name_of(i), value}});
+    std::vector<uint8_t> block(encoder.prepare(headers));
+    block.resize(encoder.encode(block.data(), block.size()));
+    http::Headers out;
+    EXPECT_EQ(decoder.decode(block, HeaderListLimits{1000, 10}, out), HpackDecoder::Outcome::ok);
+    EXPECT_EQ(to_fields(out), to_fields(headers));
+    return block.size();
+  };
+  constexpr size_t kFields = 200;
+  for (size_t i = 0; i < kFields; ++i) EXPECT_GT(size_of_block(i), 3u);
+  // What the table holds is named by its index, from the newest to the oldest; the next one is spelt out.
+  for (size_t back = 1; back <= kTable / entry; ++back) ASSERT_LE(size_of_block(kFields - back), 3u) << back;
+  EXPECT_GT(size_of_block(kFields - kTable / entry - 1), 3u);
+}
+
 }  // namespace
 }  // namespace weir::http2::testing

@@ -3,8 +3,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <poll.h>
+#include <spdlog/sinks/ostream_sink.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
+#include <sstream>
+
+#include "base/log.h"
 #include "sandbox.h"
 
 namespace weir::interception {
@@ -43,6 +48,36 @@ TEST_F(Watcher, FindsWhatIsThereAlready) {
   EXPECT_THAT(watcher_.folders("2"), ElementsAre(pods("pod2")));
   EXPECT_THAT(watcher_.folders("3"), IsEmpty());
   EXPECT_THAT(watcher_.read_changes(), IsEmpty());
+}
+
+// Rescans come every second meanwhile.
+TEST_F(Watcher, OutOfDescriptorsItSaysSoOnceEachTime) {
+  folder_.make("kubepods/pod1/a");
+  ASSERT_TRUE(watcher_.start().ok());
+  std::ostringstream text;
+  const auto before = base::log::default_logger();
+  base::log::set_default_logger(
+      std::make_shared<base::log::logger>("test", std::make_shared<base::log::sinks::ostream_sink_mt>(text)));
+  rlimit all{};
+  getrlimit(RLIMIT_NOFILE, &all);
+  for (int round = 0; round < 2; ++round) {
+    const rlimit none{0, all.rlim_max};
+    setrlimit(RLIMIT_NOFILE, &none);
+    for (int i = 0; i < 5; ++i) watcher_.rescan();
+    EXPECT_TRUE(watcher_.degraded());
+    setrlimit(RLIMIT_NOFILE, &all);
+    for (int i = 0; i < 5; ++i) watcher_.rescan();
+    EXPECT_FALSE(watcher_.degraded());
+  }
+  base::log::set_default_logger(before);
+  size_t warnings = 0, ends = 0;
+  std::istringstream lines(text.str());
+  for (std::string line; std::getline(lines, line);) {
+    warnings += line.find("[warning]") != std::string::npos;
+    ends += line.find("[info]") != std::string::npos;
+  }
+  EXPECT_EQ(warnings, 2u) << text.str();
+  EXPECT_EQ(ends, 2u) << text.str();
 }
 
 TEST_F(Watcher, SeesNestedFoldersThatAppearAtOnce) {

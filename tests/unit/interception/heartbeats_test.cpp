@@ -40,6 +40,18 @@ TEST_F(HeartbeatsTest, LongestSilentSlotIsClaimedFirst) {
   for (uint16_t expected : {1, 3, 0}) EXPECT_EQ(newer.claim(kNow)->slot(), expected);
 }
 
+TEST_F(HeartbeatsTest, AnotherAgentIsSeenUntilItHasBeenSilentForTenSeconds) {
+  EXPECT_FALSE(newer.others_beat(kNow));
+  ASSERT_TRUE(newer.claim(kNow).ok());
+  EXPECT_FALSE(newer.others_beat(kNow)) << "its own";
+  const Heartbeat other = older.claim(kNow).value();
+  EXPECT_TRUE(newer.others_beat(kNow + 9s));
+  EXPECT_TRUE(older.others_beat(kNow + 9s));
+  other.beat(kNow + 5s);
+  EXPECT_TRUE(newer.others_beat(kNow + 14s));
+  EXPECT_FALSE(newer.others_beat(kNow + 16s));
+}
+
 TEST_F(HeartbeatsTest, SlotsUsedWithinTenSecondsAreNotClaimed) {
   rows = {{{1, ns(kNow)}, {2, ns(kNow - 9s)}, {3, ns(kNow - 1500ms)}, {4, ns(kNow + 1s)}}};
   const auto claimed = newer.claim(kNow);

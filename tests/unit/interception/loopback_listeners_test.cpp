@@ -1,6 +1,7 @@
 #include "interception/loopback_listeners.h"
 
 #include <gtest/gtest.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 
 #include "base/address.h"
@@ -49,6 +50,7 @@ TEST_F(Listeners, AreAtOnePortOfBothFamilies) {
     EXPECT_EQ(base::SocketAddress::from(raw).port, 61500);
     EXPECT_EQ(option(fd->get(), SOL_SOCKET, SO_ACCEPTCONN), 1);
     EXPECT_EQ(option(fd->get(), SOL_SOCKET, SO_REUSEPORT), 0);
+    EXPECT_NE(option(fd->get(), IPPROTO_TCP, TCP_NODELAY), 0) << "or small answers would wait for an ACK";
   }
   EXPECT_EQ(option(pair->v6.get(), IPPROTO_IPV6, IPV6_V6ONLY), 1);
 }

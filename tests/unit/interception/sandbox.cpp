@@ -103,9 +103,20 @@ bool enter(pid_t process) {
   return setns(fd.get(), CLONE_NEWNET) == 0;
 }
 
+bool add_address6_to_loopback(const in6_addr& ip) {
+  base::Fd fd(socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  struct {  // struct in6_ifreq, whose header does not go with <net/if.h>
+    in6_addr address;
+    uint32_t prefix_length;
+    int index;
+  } request{ip, 128, static_cast<int>(if_nametoindex("lo"))};
+  return ioctl(fd.get(), SIOCSIFADDR, &request) == 0;
+}
+
 struct Command {
   char what;
   uint32_t argument;
+  in6_addr ip6;
 };
 
 bool obey(const Command& command) {
@@ -120,6 +131,8 @@ bool obey(const Command& command) {
       return set_flags_of_loopback(IFF_UP);
     case 'a':
       return add_address_to_loopback(command.argument);
+    case 'A':
+      return add_address6_to_loopback(command.ip6);
     case 'e':
       return enter(static_cast<pid_t>(command.argument));
     default:
@@ -189,8 +202,9 @@ Process::Process() {
 }
 Process::Process(Process&& other) noexcept : pid_(std::exchange(other.pid_, -1)), channel_(std::move(other.channel_)) {}
 
-base::Instant Process::command(char what, uint32_t argument) {
-  Command command{what, argument};
+base::Instant Process::command(char what, uint32_t argument) { return command(what, argument, {}); }
+base::Instant Process::command(char what, uint32_t argument, const in6_addr& ip6) {
+  Command command{what, argument, ip6};
   int64_t answer = -1;
   require(write(channel_.get(), &command, sizeof command) == sizeof command, "command a process");
   require(read(channel_.get(), &answer, sizeof answer) == sizeof answer, "hear of a process");
@@ -201,7 +215,13 @@ base::Instant Process::make_netns() { return command('n'); }
 void Process::make_netns_without_ipv6() { command('6'); }
 void Process::make_netns_with_loopback_down() { command('d'); }
 void Process::raise_loopback() { command('u'); }
-void Process::add_address(const char* ip) { command('a', inet_addr(ip)); }
+void Process::add_address(const char* ip) {
+  in6_addr ip6;
+  if (inet_pton(AF_INET6, ip, &ip6) == 1)
+    command('A', 0, ip6);
+  else
+    command('a', inet_addr(ip));
+}
 void Process::enter_netns_of(const Process& other) { command('e', static_cast<uint32_t>(other.pid_)); }
 void Process::end() {
   if (pid_ <= 0) return;

@@ -3,6 +3,7 @@
 // is gone when its object is, and what a killed run left is cleared at the start.
 #pragma once
 
+#include <netinet/in.h>
 #include <sys/types.h>
 
 #include <cstdint>
@@ -67,6 +68,7 @@ class Process {
 
  private:
   base::Instant command(char what, uint32_t argument = 0);
+  base::Instant command(char what, uint32_t argument, const in6_addr& ip6);
   pid_t pid_ = -1;
   base::Fd channel_;
 };

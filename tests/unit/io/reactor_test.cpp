@@ -4,30 +4,22 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <string>
 #include <vector>
 
 #include "io/socket.h"
+#include "listener.h"
 
 namespace weir::io {
 namespace {
 
 using std::chrono::milliseconds;
 
-struct Listener final : SocketEvents {
-  void on_connected(int) override {}
-  void on_received(base::Slice) override { ++chunks; }
-  void on_receive_end(int) override {}
-  void on_sent(int) override {}
-  void on_writable() override {}
-  void on_closed() override { ++closed; }
-  int chunks = 0, closed = 0;
-};
-
 // `count` sockets; each turn finds bytes on all of them.
 class Linger : public testing::Test {
  protected:
-  // The least time that a turn took which began with bytes waiting.
-  base::Duration shortest_turn(int count, base::Duration linger) {
+  // The least time that a turn took which began with `said` waiting on each.
+  base::Duration shortest_turn(int count, base::Duration linger, const std::string& said = "x") {
     Reactor::Options options;
     options.linger = linger;
     auto reactor = Reactor::create(options);
@@ -45,7 +37,7 @@ class Linger : public testing::Test {
     }
     base::Duration shortest = base::Duration::max();
     for (int round = 0; round < 10; ++round) {
-      for (const base::Fd& peer : peers) EXPECT_EQ(write(peer.get(), "x", 1), 1);
+      for (const base::Fd& peer : peers) EXPECT_EQ(write(peer.get(), said.data(), said.size()), ssize_t(said.size()));
       const base::Instant begin = base::MonotonicClock::now();
       const int before = listener.chunks;
       (*reactor)->turn(milliseconds(100));
@@ -70,6 +62,11 @@ TEST_F(Linger, ManyBusySocketsShareATurn) {
 }
 
 TEST_F(Linger, FewSocketsNeverWait) { EXPECT_LT(shortest_turn(3, milliseconds(20)), milliseconds(20)); }
+
+TEST_F(Linger, SocketsThatFillTheirBuffersHaveMoreAtOnce) {
+  const std::string full(ReceiveBuffers::kBufferSize, 'x');
+  EXPECT_LT(shortest_turn(20, milliseconds(20), full), milliseconds(20));
+}
 
 TEST_F(Linger, CanBeTurnedOff) { EXPECT_LT(shortest_turn(20, base::Duration::zero()), milliseconds(20)); }
 

@@ -408,6 +408,66 @@ TEST(IstioRules, SubsetsAreTheEndpointsWithTheirLabels) {
   EXPECT_EQ(*world.service("greeter")->find_port(80)->cluster_for("v1", "default", {}), before);
 }
 
+// A TCP port is left alone until somebody says how its connections are to be treated; an undeclared one learns until
+// then. What is said of HTTP only doesn't count.
+TEST(IstioRules, WhatADestinationRuleSaysOfConnectionsDecidesHowPortsAreTaken) {
+  using config::Mode;
+  const std::string manifest =
+      "apiVersion: v1\nkind: Service\nmetadata: {name: greeter}\nspec: {clusterIP: 10.96.0.10, ports: [{name: tcp-x, "
+      "port: 80}, {name: x, port: 81}, {name: grpc, port: 82}]}\n";
+  const struct {
+    const char* policy;
+    Mode tcp, undeclared;
+    bool learns;
+  } cases[] = {
+      {nullptr, Mode::none, Mode::detect, true},
+      {"connectionPool: {tcp: {maxConnections: 5}}", Mode::tcp, Mode::detect, false},
+      {"connectionPool: {tcp: {idleTimeout: 5s}}", Mode::tcp, Mode::detect, false},
+      {"connectionPool: {tcp: {maxConnectionDuration: 5s}}", Mode::tcp, Mode::detect, false},
+      {"connectionPool: {tcp: {tcpKeepalive: {time: 60s}}}", Mode::tcp, Mode::detect, false},
+      {"connectionPool: {http: {http2MaxRequests: 5}}", Mode::none, Mode::detect, true},
+      {"loadBalancer: {simple: ROUND_ROBIN}", Mode::tcp, Mode::detect, false},
+      {"connectionPool: {tcp: {connectTimeout: 1s}}", Mode::tcp, Mode::detect, false},
+      {"outlierDetection: {consecutive5xxErrors: 3}", Mode::none, Mode::detect, true},
+      {"tls: {mode: ISTIO_MUTUAL}", Mode::none, Mode::none, false},
+      {"{loadBalancer: {simple: ROUND_ROBIN}, tls: {mode: SIMPLE}}", Mode::none, Mode::none, false},
+      {"portLevelSettings: [{port: {number: 80}, loadBalancer: {simple: RANDOM}}]", Mode::tcp, Mode::detect, true},
+      {"portLevelSettings: [{port: {number: 81}, loadBalancer: {simple: RANDOM}}]", Mode::none, Mode::detect, false},
+      {"portLevelSettings: [{port: {number: 81}, tls: {mode: SIMPLE}}]", Mode::none, Mode::none, false},
+  };
+  for (const auto& c : cases) {
+    std::vector<std::string> manifests{manifest};
+    if (c.policy) {
+      const std::string policy = c.policy[0] == '{' ? c.policy : "{" + std::string(c.policy) + "}";
+      manifests.push_back(destination_rule("  host: greeter\n  trafficPolicy: " + policy + "\n"));
+    }
+    World world(manifests);
+    world.build();
+    const auto& ports = world.service("greeter")->ports;
+    EXPECT_EQ(ports[0].mode, c.tcp) << (c.policy ? c.policy : "none");
+    EXPECT_EQ(ports[1].mode, c.undeclared) << (c.policy ? c.policy : "none");
+    EXPECT_EQ(ports[1].learns(), c.learns) << (c.policy ? c.policy : "none");
+    EXPECT_EQ(ports[2].mode, Mode::l7);
+  }
+}
+
+TEST(IstioRules, HttpRulesForAPortThatNeedNotBeHttp2AreToldOf) {
+  const auto found = [](const std::string& ports) {
+    World world({"apiVersion: v1\nkind: Service\nmetadata: {name: greeter}\nspec: {clusterIP: 10.96.0.10, ports: [" +
+                     ports + "]}\n",
+                 virtual_service(route_to("greeter"))});
+    world.build();
+    std::string all;
+    for (const config::Finding& finding : world.findings("WEIR0309")) all += finding.message + "\n";
+    return all;
+  };
+  using testing::HasSubstr;
+  EXPECT_THAT(found("{name: http, port: 81}"), HasSubstr("apply to the HTTP/2 connections of port 81 'http' only"));
+  EXPECT_THAT(found("{name: tcp-x, port: 80}"), HasSubstr("do not apply to port 80 'tcp-x'"));
+  EXPECT_EQ(found("{name: grpc, port: 82}"), "");
+  EXPECT_EQ(found("{name: grpc, port: 82}, {name: tcp-x, port: 80}"), "") << "they are meant for the other port";
+}
+
 TEST(IstioRules, PoliciesAreLookedUpFromTheClientOnwards) {
   const auto balancing = [](const char* simple) {
     return "  host: greeter.default.svc.cluster.local\n  trafficPolicy: {loadBalancer: {simple: " +

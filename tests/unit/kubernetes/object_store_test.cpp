@@ -57,6 +57,25 @@ TEST_F(Store, ARejectedVersionLeavesTheLastGoodOne) {
   EXPECT_THAT(store.findings()[0].message, testing::Not(HasSubstr("stays"))) << "there was none";
 }
 
+TEST_F(Store, OfWhatIsOnlyNotedTheFindingsAreKept) {
+  const ObjectKey policy{Kind::authorization_policy, "shop", "deny"}, other{Kind::authorization_policy, "shop", "b"};
+  const auto not_enforced = [](const ObjectKey& key) {
+    return std::vector{finding(Code::not_enforced, {}, key.to_string(), "is NOT enforced")};
+  };
+  EXPECT_TRUE(store.note("api", policy, not_enforced(policy)));
+  EXPECT_FALSE(store.note("api", policy, not_enforced(policy)));
+  EXPECT_TRUE(store.note("api", other, not_enforced(other)));
+  EXPECT_EQ(store.size(), 0u);
+  EXPECT_TRUE(store.take_changes().empty());
+  ASSERT_EQ(store.findings().size(), 2u);
+  EXPECT_EQ(store.findings()[1].object, "AuthorizationPolicy shop/deny");
+  EXPECT_EQ(store.findings()[1].message, "is NOT enforced");
+  EXPECT_TRUE(store.retain("api", {policy}));
+  ASSERT_EQ(store.findings().size(), 1u);
+  EXPECT_TRUE(store.remove("api", policy));
+  EXPECT_TRUE(store.findings().empty());
+}
+
 TEST_F(Store, AFileThatIsNotWellFormedKeepsEverything) {
   replace("a.yaml", service("x") + service("y"));
   EXPECT_TRUE(replace("a.yaml", service("x", 81) + "kind: [\n"));

@@ -38,10 +38,13 @@ std::string status(int code, const std::string& message) {
   return R"({"kind":"Status","status":"Failure","message":")" + message + R"(","code":)" + std::to_string(code) + "}";
 }
 
-// One line a change: "put default/a", "rejected ...", "removed ...", "retained a b".
+// One line a change: "put default/a", "rejected default/a VERSION", "removed ...", "retained a b".
 std::string to_text(const ApiChange& change) {
   if (const auto* put = std::get_if<ApiChange::Put>(&change.what)) return "put " + key_of(put->object).name;
-  if (const auto* rejected = std::get_if<ApiChange::Rejected>(&change.what)) return "rejected " + rejected->key.name;
+  if (const auto* rejected = std::get_if<ApiChange::Rejected>(&change.what))
+    return "rejected " + rejected->key.name + " " + rejected->version;
+  if (const auto* noted = std::get_if<ApiChange::Noted>(&change.what))
+    return "noted " + noted->key.to_string() + (noted->findings.empty() ? "" : " " + noted->findings[0].code);
   if (const auto* removed = std::get_if<ApiChange::Removed>(&change.what)) return "removed " + removed->key.name;
   std::string text = "retained";
   for (const ObjectKey& key : std::get<ApiChange::Retained>(change.what).keys) text += " " + key.name;
@@ -116,6 +119,40 @@ TEST_F(ReflectorTest, AListThatCameAsEventsIsAsPatientAsAWatchFromItsEnd) {
   EXPECT_EQ(reflector->silence(), ReflectorSettings{}.list_silence);
   reflector->on_bytes(bookmark(10, true));
   EXPECT_EQ(reflector->silence(), ReflectorSettings{}.watch_silence);
+}
+
+TEST_F(ReflectorTest, BytesThatAreNoEventAreNoProgress) {
+  list();
+  ask();
+  reflector->on_head(200, {});
+  const uint64_t before = reflector->progress();
+  const std::string next = bookmark(12);
+  for (const char c : next.substr(0, next.size() - 1)) {
+    reflector->on_bytes({&c, 1});
+    EXPECT_EQ(reflector->progress(), before);
+  }
+  reflector->on_bytes("\n");
+  EXPECT_NE(reflector->progress(), before);
+}
+
+TEST_F(ReflectorTest, APageMayComeInPiecesButNotForEver) {
+  answer(400, "");
+  now += seconds(1);
+  EXPECT_EQ(reflector->begin(now).time_limit, ReflectorSettings{}.page_limit);
+  reflector->on_head(200, {});
+  const uint64_t before = reflector->progress();
+  reflector->on_bytes("{");
+  EXPECT_NE(reflector->progress(), before);
+}
+
+TEST_F(ReflectorTest, IsFollowedAgainOnceAWatchHasBegun) {
+  list();
+  answer(500, "broken");
+  ASSERT_NE(reflector->problem(), "");
+  ask();
+  EXPECT_NE(reflector->problem(), "");
+  reflector->on_head(200, {});
+  EXPECT_EQ(reflector->problem(), "") << "the next event may be an hour away";
 }
 
 TEST_F(ReflectorTest, ListsInPagesWhereTheServerHasNoStreamedLists) {
@@ -248,7 +285,7 @@ TEST_F(ReflectorTest, MalformedObjectsAreRejectedOneByOne) {
       R"({"metadata":{"name":"b","namespace":"default","resourceVersion":"5"},"spec":{"ports":"none"}})";
   answer(200, event("ADDED", service("a", 4)) + event("ADDED", broken) + event("ADDED", R"({"metadata":{}})") +
                   bookmark(9, true));
-  EXPECT_EQ(heard(), (Lines{"put a", "rejected b", "retained a b"}));
+  EXPECT_EQ(heard(), (Lines{"put a", "rejected b 5", "retained a b"}));
 }
 
 TEST_F(ReflectorTest, RefusesWhatIsTooLarge) {
@@ -280,12 +317,12 @@ class MissingResource : public ReflectorTest {
                       Kind::virtual_service,
                       {{"networking.istio.io/v1", "/apis/networking.istio.io/v1/virtualservices"},
                        {"networking.istio.io/v1beta1", "/apis/networking.istio.io/v1beta1/virtualservices"}}};
-    resource.may_be_missing = true;
+    resource.group = "networking.istio.io";
     return resource;
   }
 };
 
-TEST_F(MissingResource, CountsAsEmptyAndIsAskedForAgain) {
+TEST_F(MissingResource, CountsAsEmptyUntilItIsAskedForAgain) {
   EXPECT_TRUE(has(answer(404, "404 page not found"), "/v1/"));
   EXPECT_FALSE(reflector->synced()) << "an older version may be there";
   EXPECT_TRUE(has(answer(404, "404 page not found"), "/v1beta1/"));
@@ -293,18 +330,65 @@ TEST_F(MissingResource, CountsAsEmptyAndIsAskedForAgain) {
   EXPECT_TRUE(reflector->missing());
   EXPECT_EQ(reflector->problem(), "");
   EXPECT_EQ(heard(), Lines{"retained"});
+  EXPECT_FALSE(reflector->due()) << "who asks for the group says when to look again";
+  EXPECT_FALSE(reflector->running());
+  reflector->start_over(now);
   const std::string rule =
       R"({"kind":"PartialObjectMetadata","metadata":{"name":"r","namespace":"a",)"
       R"("resourceVersion":"3"},"spec":{"hosts":["x"],"http":[{"route":[{"destination":{"host":"x"}}]}]}})";
   EXPECT_TRUE(has(answer(200, event("ADDED", rule) + bookmark(4, true)), "/v1/"));
-  EXPECT_GE(waited, seconds(5));
-  EXPECT_LE(waited, seconds(15));
+  EXPECT_EQ(waited, base::Duration(0));
   EXPECT_EQ(heard(), (Lines{"put r", "retained r"}));
   EXPECT_FALSE(reflector->missing());
   // The CRD is removed, and its objects with it.
   answer(404, "404 page not found");
   answer(404, "404 page not found");
   EXPECT_EQ(heard(), Lines{"retained"});
+}
+
+// What becomes no object, but has to be told: by its findings alone.
+class Policies : public ReflectorTest {
+ protected:
+  static Resource named(const std::string& name) {
+    for (Resource& resource : watched_resources("node-1"))
+      if (resource.name == name) return resource;
+    return {};
+  }
+  void follow(const std::string& name) {
+    reflector = std::make_unique<Reflector>(named(name), ReflectorSettings{}, 7, &changes);
+  }
+  static std::string policy(const std::string& name, const std::string& more = "") {
+    return R"({"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":{"namespace":"shop","name":")" +
+           name + R"(","resourceVersion":"4"})" + more + "}";
+  }
+};
+
+TEST_F(Policies, AreNoted) {
+  const struct {
+    const char *resource, *spec, *noted;
+  } kCases[] = {
+      {"authorizationpolicies", "", "noted AuthorizationPolicy shop/p WEIR0202"},
+      {"requestauthentications", "", "noted RequestAuthentication shop/p WEIR0202"},
+      {"peerauthentications", R"(,"spec":{"mtls":{"mode":"STRICT"}})", "noted PeerAuthentication shop/p WEIR0202"},
+      {"peerauthentications", R"(,"spec":{"mtls":{"mode":"PERMISSIVE"}})", "noted PeerAuthentication shop/p WEIR0203"},
+      {"gateways", R"(,"spec":{})", "noted Gateway shop/p WEIR0201"},
+  };
+  for (const auto& row : kCases) {
+    follow(row.resource);
+    const std::string resource = row.resource;
+    EXPECT_FALSE(reflector->resource().is_awaited) << resource << ": an agent that may not read it serves all the same";
+    EXPECT_EQ(reflector->resource().metadata_only, *row.spec == '\0') << resource;
+    answer(200, event("ADDED", policy("p", row.spec)) + event("ADDED", policy("")) + bookmark(9, true) +
+                    event("DELETED", policy("p")));
+    EXPECT_EQ(heard(), (Lines{row.noted, "retained p", "removed p"})) << resource;
+  }
+}
+
+TEST_F(Policies, OfAnOlderIstioAreThereToo) {
+  follow("authorizationpolicies");
+  EXPECT_TRUE(has(answer(404, "404 page not found"), "/apis/security.istio.io/v1/authorizationpolicies"));
+  EXPECT_TRUE(has(answer(200, event("ADDED", policy("p")) + bookmark(9, true)), "/v1beta1/"));
+  EXPECT_EQ(heard(), (Lines{"noted AuthorizationPolicy shop/p WEIR0202", "retained p"}));
 }
 
 class PodsElsewhere : public ReflectorTest {

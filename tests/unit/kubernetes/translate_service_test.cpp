@@ -201,24 +201,42 @@ spec:
   port(4, Protocol::not_tcp, Mode::none, Mode::none);
   port(5, Protocol::tcp, Mode::none, Mode::none);  // port 53 is well known
   EXPECT_EQ(s->ports[0].mode_reason, "port name grpc-api");
-  EXPECT_EQ(world.snapshot->directory->by_vip.size(), 10u) << "five TCP ports of two addresses";
-  const auto* found = world.snapshot->service_at({*base::IpAddress::parse("fd00::1"), 53});
-  ASSERT_NE(found, nullptr);
-  EXPECT_EQ((*found)->find_port(53)->name, "dns-tcp");
+  EXPECT_EQ(world.snapshot->directory->by_address.size(), 10u) << "five TCP ports of two addresses";
+  const auto found = world.snapshot->at({*base::IpAddress::parse("fd00::1"), 53});
+  ASSERT_NE(found.port, nullptr);
+  EXPECT_EQ(found.port->name, "dns-tcp");
 }
 
-TEST(Services, DivertUndeclaredPortsOnlyWhenAsked) {
-  std::vector<std::string> manifests{
-      "apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec: {clusterIP: 10.96.0.1, ports: [{name: x, port: "
-      "80}]}\n",
-      slice("[{addresses: [10.0.0.1]}]", "s-1", "IPv4", "[{name: x, port: 8080}]")};
-  for (bool divert : {false, true}) {
-    World world(manifests, {.divert_undeclared = divert});
-    const config::ServicePort port = world.build()->services[0]->ports[0];
-    EXPECT_EQ(port.mode, Mode::detect);
-    EXPECT_EQ(port.diverted_mode(), divert ? Mode::detect : Mode::none);
-    ASSERT_EQ(world.findings("WEIR0301").size(), 1u);
-    EXPECT_THAT(world.findings("WEIR0301")[0].message, HasSubstr(divert ? "detected" : "not diverted"));
+TEST(Services, DetectUndeclaredPortsUnlessTheyAreExempt) {
+  const struct {
+    const char* annotation;
+    bool agent_detects;
+    Mode expected;
+    size_t warnings;
+  } cases[] = {
+      {"", true, Mode::detect, 0},         {"", false, Mode::none, 0},
+      {"off", true, Mode::none, 0},        {"on", true, Mode::detect, 0},
+      {"on", false, Mode::none, 0},        {"x=off", true, Mode::none, 0},
+      {"80=off", true, Mode::none, 0},     {" grpc=off , x = off", true, Mode::none, 0},
+      {"grpc=off", true, Mode::detect, 0}, {"off, x=on", true, Mode::detect, 0},
+      {"y=off", true, Mode::detect, 1},    {"no", true, Mode::detect, 1},
+      {"x=no,x=off", true, Mode::none, 1}, {",", true, Mode::detect, 0},
+  };
+  for (const auto& c : cases) {
+    World world(
+        {"apiVersion: v1\nkind: Service\nmetadata: {name: s, annotations: {weir.dev/detect: '" +
+             std::string(c.annotation) +
+             "'}}\nspec: {clusterIP: 10.96.0.1, ports: [{name: x, port: 80}, {name: grpc, port: 81}]}\n",
+         slice("[{addresses: [10.0.0.1]}]", "s-1", "IPv4", "[{name: x, port: 8080}, {name: grpc, port: 8081}]")},
+        {.detect = c.agent_detects});
+    const auto ports = world.build()->services[0]->ports;
+    EXPECT_EQ(ports[0].mode, c.expected) << c.annotation;
+    EXPECT_EQ(ports[0].diverted_mode(), c.expected) << c.annotation;
+    EXPECT_EQ(ports[1].mode, Mode::l7) << c.annotation << ": declared";
+    EXPECT_EQ(world.findings("WEIR0401").size(), c.warnings) << c.annotation;
+    ASSERT_EQ(world.findings("WEIR0301").size(), 1u) << c.annotation;
+    EXPECT_THAT(world.findings("WEIR0301")[0].message,
+                HasSubstr(c.expected == Mode::detect ? "detected" : "not diverted"));
   }
 }
 
@@ -229,9 +247,30 @@ TEST(Services, WithoutAddressAreKnownButNotDivertible) {
     ASSERT_NE(world.service("s"), nullptr) << more;
     bool external = std::string_view(more).starts_with("type");
     EXPECT_EQ(world.service("s")->vips.size(), 0u) << more;
-    EXPECT_TRUE(world.snapshot->directory->by_vip.empty()) << more;
+    EXPECT_TRUE(world.snapshot->directory->by_address.empty()) << more;
     EXPECT_EQ(world.findings("WEIR0302").size(), std::string_view(more) == "clusterIP: ''" ? 1u : 0u)
         << more << external;
+  }
+}
+
+// externalIPs and NodePorts are kube-proxy's, also where a Service has an address of its own, as a load balancer's is.
+TEST(Services, AreDialledAtNoAddressOfNodesAndTheOutside) {
+  for (const char* more : {"externalIPs: [192.0.2.7, 10.96.0.9]", "type: NodePort\n  externalIPs: [192.0.2.7]",
+                           "type: LoadBalancer\n  loadBalancerIP: 192.0.2.8\n  externalIPs: [192.0.2.7]"}) {
+    World world({"apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec:\n  clusterIP: 10.96.0.1\n"
+                 "  ports: [{name: grpc, port: 80, nodePort: 30080}]\n  " +
+                     std::string(more) + "\nstatus: {loadBalancer: {ingress: [{ip: 192.0.2.9}]}}\n",
+                 slice("[{addresses: [10.0.0.1], nodeName: here}]")},
+                {.node_name = "here"});
+    world.build();
+    std::vector<std::string> dialled;
+    for (const auto& [address, place] : world.snapshot->directory->by_address) dialled.push_back(address.to_string());
+    EXPECT_THAT(dialled, ElementsAre("10.96.0.1:80")) << more;
+    EXPECT_TRUE(world.snapshot->by_endpoint->empty()) << more;
+    for (const char* address : {"192.0.2.7", "192.0.2.8", "192.0.2.9", "10.96.0.9", "10.0.0.1"})
+      for (const uint16_t port : {80, 8080, 30080})
+        EXPECT_EQ(world.snapshot->at({*base::IpAddress::parse(address), port}).port, nullptr) << address << ":" << port;
+    EXPECT_THAT(world.service("s")->vips, ElementsAre(*base::IpAddress::parse("10.96.0.1")));
   }
 }
 
@@ -242,7 +281,7 @@ TEST(Services, OneAddressBelongsToOneService) {
        "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {clusterIP: 10.96.0.1, ports: [{name: grpc, port: "
        "80}]}\n"});
   world.build();
-  EXPECT_EQ((*world.snapshot->service_at({*base::IpAddress::parse("10.96.0.1"), 80}))->name, "a");
+  EXPECT_EQ((*world.snapshot->at({*base::IpAddress::parse("10.96.0.1"), 80}).service)->name, "a");
   ASSERT_EQ(world.findings("WEIR0303").size(), 1u);
   EXPECT_EQ(world.findings("WEIR0303")[0].object, "Service default/b");
 }
@@ -336,7 +375,7 @@ TEST(Sharing, KeepsWhatDidNotChange) {
   EXPECT_EQ(first->revision + 1, second->revision);
   EXPECT_EQ(first->services, second->services);
   EXPECT_EQ(first->pods, second->pods);
-  EXPECT_EQ(first->directory->by_vip, second->directory->by_vip);
+  EXPECT_EQ(first->directory->by_address, second->directory->by_address);
   EXPECT_EQ(*first->pods_by_address, *second->pods_by_address);
 
   world.set("1.yaml", slice("[{addresses: [10.0.0.1]}, {addresses: [10.0.0.2]}]", "s-1"));

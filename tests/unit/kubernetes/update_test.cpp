@@ -31,10 +31,25 @@ std::string slice(const std::string& name, int of, const std::vector<int>& pods)
   return pods.empty() ? text + "[]\n" : text;
 }
 
+// Headless, with pods of its namespace or not, and a clusterIP of another Service among their addresses.
+std::string headless(int n, bool opted_in = true) {
+  return "apiVersion: v1\nkind: Service\nmetadata: {name: h" + std::to_string(n) +
+         ", namespace: other, annotations: {weir.dev/balance-headless: '" + (opted_in ? "true" : "false") +
+         "'}}\nspec: {clusterIP: None, ports: [{name: grpc, port: 80}]}\n";
+}
+
+std::string headless_slice(const std::string& name, int of, const std::vector<int>& pods) {
+  std::string text = "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: " + name +
+                     ", namespace: other, labels: {kubernetes.io/service-name: h" + std::to_string(of) +
+                     "}}\naddressType: IPv4\nports: [{name: grpc, port: 80}]\nendpoints:\n- addresses: [10.96.0.1]\n";
+  for (const int pod : pods) text += "- addresses: [10.1.0." + std::to_string(pod) + "]\n";
+  return text;
+}
+
 // Its version is that of its number, or of another one.
-std::string pod(int n, int like = -1) {
+std::string pod(int n, int like = -1, const std::string& home = "default") {
   const std::string id = std::to_string(n);
-  return "apiVersion: v1\nkind: Pod\nmetadata: {name: p" + id + ", namespace: default, labels: {version: v" +
+  return "apiVersion: v1\nkind: Pod\nmetadata: {name: p" + id + ", namespace: " + home + ", labels: {version: v" +
          std::to_string((like < 0 ? n : like) % 2) + "}}\nstatus: {podIP: 10.1.0." + id + "}\n";
 }
 
@@ -71,7 +86,8 @@ class Update : public testing::Test {
       EXPECT_TRUE(next->services == complete->services);
       EXPECT_TRUE(next->pods == complete->pods);
       EXPECT_TRUE(*next->pods_by_address == *complete->pods_by_address);
-      EXPECT_TRUE(next->directory->by_vip == complete->directory->by_vip);
+      EXPECT_TRUE(next->directory->by_address == complete->directory->by_address);
+      EXPECT_TRUE(*next->by_endpoint == *complete->by_endpoint);
       EXPECT_EQ(next->revision, snapshot_->revision + 1);
       EXPECT_TRUE(next->findings == snapshot_->findings) << "they wait for the next build";
     }
@@ -119,6 +135,11 @@ TEST_F(Update, ReachesTheServicesThatAChangeConcerns) {
       {"a pod that goes", "pod8", "", "s4 "},
       {"a pod that comes", "pod8", pod(8, 8), "s4 "},
       {"a pod of no Service", "pod55", pod(55), ""},
+      {"a headless Service that comes", "h0", headless(0), "-"},
+      {"its endpoints", "h0-slice", headless_slice("h0", 0, {50, 55}), "h0 "},
+      {"one of them is a pod of another namespace", "pod50", pod(50), "h0 "},
+      {"it is not any more", "pod50", "", "h0 "},
+      {"it wants to be dialled at its endpoints no more", "h0", headless(0, false), "h0 "},
       {"a namespace", "home", "apiVersion: v1\nkind: Namespace\nmetadata: {name: default}\n", ""},
       {"the mesh's configuration", "mesh",
        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\n"
@@ -141,13 +162,20 @@ TEST_F(Update, EqualsACompleteBuild) {
   std::mt19937 random(20);
   const auto below = [&](int end) { return static_cast<int>(random() % static_cast<uint32_t>(end)); };
   const auto host = [&] { return below(8) == 0 ? std::string("*") : "s" + std::to_string(below(kServices + 1)); };
-  int updates = 0;
+  int updates = 0, dialled = 0;
   for (int step = 0; step < 2000; ++step) {
     for (int change = below(3); change >= 0; --change) {
       const std::string id = std::to_string(below(4));
       const bool gone = below(4) == 0;
-      const int kind = below(22);
-      if (kind == 0 || kind > 19) {
+      const int kind = below(28);
+      if (kind >= 26) {
+        set("headless" + id, gone && below(4) == 0 ? "" : headless(std::stoi(id), below(4) > 0));
+      } else if (kind >= 23) {
+        const std::vector<int> pods{below(12), below(12)};
+        set("hslice" + id, gone ? "" : headless_slice("hs" + id, below(4), pods));
+      } else if (kind == 22) {
+        set("hpod" + id, gone ? "" : pod(std::stoi(id), 0, below(2) ? "other" : "third"));
+      } else if (kind == 0 || kind > 19) {
         set("pod" + id, gone ? "" : pod(std::stoi(id), below(2)));
       } else if (kind == 1) {
         set("service" + id, gone ? "" : service(std::stoi(id), 80 + below(2)));
@@ -160,9 +188,11 @@ TEST_F(Update, EqualsACompleteBuild) {
       }
     }
     updates += update() != nullptr;
+    dialled += !snapshot_->by_endpoint->empty();
     ASSERT_FALSE(HasFailure()) << "step " << step;
   }
   EXPECT_GT(updates, 1000);
+  EXPECT_GT(dialled, 1000);
 }
 
 }  // namespace

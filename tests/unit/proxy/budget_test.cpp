@@ -18,9 +18,6 @@ struct BudgetTest : Lab {
     worker().add_source(enrolled_pod(std::move(uid), std::move(listening)));
     return address;
   }
-  int64_t memory() {
-    return on_worker([this] { return worker().source("client-uid")->memory(); });
-  }
   // The worker stands still from now until what is returned is set.
   std::promise<void> stop_worker() {
     std::promise<void> go, stopped;
@@ -75,6 +72,49 @@ TEST_F(BudgetTest, ConnectionsBeyondTheLimitAreResetAndThoseThatRunGoOn) {
   ASSERT_TRUE(until_complete(next.unary()));
   EXPECT_EQ(stats().refused_connections.value(), 5u);
   worker().remove_source("other-uid");
+}
+
+TEST_F(BudgetTest, WhenSocketsAreFewNewConnectionsAreResetAndEachPodHasItsShare) {
+  options.max_sockets = 24;  // sixteen before nothing is accepted any more, and three to be shared
+  backend();
+  start();
+  std::vector<Wire*> apps{&client()};
+  ASSERT_TRUE(until_complete(apps[0]->unary()));  // now there is one to the endpoint
+  for (int i = 0; i < 14; ++i) apps.push_back(&client());
+  ASSERT_TRUE(until([&] { return stats().transports.value() == 16; })) << gauges();
+  const auto other = enrol_other("other-uid");
+  auto is_refused = [&](const base::SocketAddress& address) {
+    base::Fd socket = connect_to(address);
+    if (!socket) return true;  // the RST came before connect() returned
+    Peer& peer = raw_client(std::move(socket));
+    return until([&] { return peer.reset || peer.ended; });
+  };
+  EXPECT_TRUE(is_refused(listener_address));
+  EXPECT_EQ(stats().refused_sockets.value(), 1u);
+  Wire& neighbour = add_client_at(other);
+  ASSERT_TRUE(until_complete(neighbour.unary()));
+  EXPECT_EQ(stats().refused_sockets.value(), 1u);
+  EXPECT_TRUE(is_refused(other));
+  EXPECT_EQ(stats().refused_sockets.value(), 2u);
+  for (Wire* app : apps) ASSERT_TRUE(until_complete(app->unary()));
+  // Three that leave make room for one.
+  for (int i = 1; i < 4; ++i) apps[i]->close();
+  ASSERT_TRUE(until([&] { return stats().transports.value() < 16; })) << gauges();
+  ASSERT_TRUE(until_complete(client().unary()));
+  EXPECT_EQ(stats().refused_sockets.value(), 2u);
+  worker().remove_source("other-uid");
+}
+
+TEST_F(BudgetTest, WithoutASocketToDialAnRpcIsUnavailable) {
+  options.max_sockets = 3;
+  backend();
+  start();
+  StreamLog& call = client().unary();
+  ASSERT_TRUE(until_complete(call));
+  EXPECT_EQ(grpc_status(call), 14);
+  EXPECT_THAT(grpc_message(call), HasSubstr("too few descriptors"));
+  EXPECT_TRUE(recorded_becomes("200 grpc 14 OM x1"));
+  EXPECT_EQ(stats().refused_sockets.value(), 1u);
 }
 
 TEST_F(BudgetTest, RpcsBeyondTheLimitAreUnavailableWithFlagOM) {
@@ -162,9 +202,8 @@ TEST_F(BudgetTest, AClientThatReadsNothingIsClosed) {
   Wire& deaf = client(wide);
   StreamLog& small = deaf.unary("100");
   ASSERT_TRUE(until_complete(small));
-  deaf.unary("30000000");
-  settle(100ms);
   deaf.reading = false;
+  deaf.unary("30000000");
   ASSERT_TRUE(until([&] { return stats().stalled_downstreams.value() == 1; }, 8s));
   EXPECT_TRUE(until([&] { return stats().downstream_connections.value() == 0; }));
   EXPECT_TRUE(recorded_becomes("200 grpc -1 DC x1; 200 grpc 0 - x1")) << recorded();

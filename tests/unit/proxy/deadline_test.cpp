@@ -87,6 +87,22 @@ TEST_F(DeadlineTest, ExpiryIsDeadlineExceededAndCancelsTheRequest) {
   EXPECT_TRUE(recorded_becomes("200 grpc 4 UT x1"));
 }
 
+// grpc-go's servers do that; whether the reset or the timer is seen first must make no difference.
+TEST_F(DeadlineTest, AResetAtTheDeadlineIsDeadlineExceeded) {
+  auto& server = backend(hold);
+  start();
+  const SlowTurns slow(*this, 60ms);
+  for (size_t calls = 1; calls <= 10; ++calls) {
+    StreamLog& call = client().call(request_with_timeout("200m"), true);
+    StreamLog& request = *arrivals(server, calls).back();
+    const base::Instant begun = base::MonotonicClock::now();  // the server's deadline is later than weir's
+    ASSERT_TRUE(until([&] { return base::MonotonicClock::now() - begun > 200ms; }));
+    if (!request.reset) request.stream->release(http::kCancel);
+    ASSERT_TRUE(until_complete(call));
+    EXPECT_EQ(grpc_status(call), 4);
+  }
+}
+
 TEST_F(DeadlineTest, ExpiryAfterTheResponseHasBegunEndsItWithTrailers) {
   auto& server = backend(hold);
   start();

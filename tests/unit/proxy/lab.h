@@ -37,7 +37,7 @@ class Lab : public ::testing::Test {
     descriptors_before_ = open_descriptors();
     options.detection_timeout = 2s;
     options.mark_upstream = [](int) -> base::Result<void> { return {}; };
-    options.original_destination = [this](int) { return std::optional(vip); };
+    options.original_destination = [this](int) { return std::optional(Diverted{vip, mode}); };
     cluster.name = "outbound|80||echo.default.svc.cluster.local";
     cluster.host = "echo.default.svc.cluster.local";
     cluster.port = vip.port;
@@ -68,7 +68,7 @@ class Lab : public ::testing::Test {
 
   // Starts the worker with the endpoints that have been added so far.
   void start() {
-    auto log = telemetry::AccessLog::open({telemetry::LogMode::all, telemetry::LineFormat::json, "/dev/null"});
+    auto log = telemetry::AccessLog::open({telemetry::LogMode::all, telemetry::LineFormat::json, access_log});
     ASSERT_TRUE(log) << log.error().message;
     log_ = std::move(*log);
     recorder_ = make_recorder();
@@ -122,7 +122,7 @@ class Lab : public ::testing::Test {
     made->services.push_back(service);
     auto directory = std::make_shared<config::Directory>();
     directory->by_host[service->fqdn] = 0;
-    directory->by_vip[vip] = 0;
+    directory->by_address[vip] = {0, 0};
     made->directory = std::move(directory);
     return made;
   }
@@ -215,6 +215,10 @@ class Lab : public ::testing::Test {
     const base::Duration time_;
     std::atomic<bool> over_ = false;
   };
+  // Bytes that wait in the worker because of the pod.
+  int64_t memory() {
+    return on_worker([this] { return worker_->source("client-uid")->memory(); });
+  }
   uint32_t receive_buffers() {
     return on_worker([this] { return worker_->reactor().buffers().allocated(); });
   }
@@ -268,6 +272,8 @@ class Lab : public ::testing::Test {
   config::RetryPolicy default_retries = config::default_retry_policy();
   std::vector<config::ClusterView> views;
   bool service_exists = true;
+  std::string access_log = "/dev/null";
+  config::Mode mode = config::Mode::l7;
   base::SocketAddress listener_address;
 
   static telemetry::Flags flags_of(uint32_t bits) {

@@ -195,6 +195,46 @@ TEST_F(PoolLimitsTest, ConnectionsAreKeptAliveAsAskedFor) {
   EXPECT_EQ(option(IPPROTO_TCP, TCP_KEEPINTVL), 7);
 }
 
+// The one connection that there is has all the streams that its peer allows, and for another one no socket is left.
+struct NoSocketTest : PoolLimitsTest {
+  NoSocketTest() {
+    options.mark_upstream = [this](int) -> base::Result<void> {
+      if (none) return base::Error{"there is none", EMFILE};
+      return {};
+    };
+  }
+  // A call that waits.
+  StreamLog& waiting_call() {
+    limits.max_concurrent_streams = 1;
+    auto& server = backend(hold);
+    start();
+    Wire& app = client();
+    app.unary("stays");
+    EXPECT_TRUE(arrive(server, 1));
+    none = true;
+    StreamLog& call = app.unary();
+    settle(200ms);
+    EXPECT_FALSE(complete(call));
+    return call;
+  }
+  std::atomic<bool> none{false};
+};
+
+TEST_F(NoSocketTest, WhoWaitsIsServedWhenTheyAreBack) {
+  const StreamLog& call = waiting_call();
+  none = false;
+  EXPECT_TRUE(until([&] { return stats().upstream_connections.value() == 2; }, 3s));
+  EXPECT_FALSE(complete(call));
+}
+
+TEST_F(NoSocketTest, WhoWaitsIsToldAfterTheConnectTimeout) {
+  limits.connect_timeout = 500ms;
+  const StreamLog& call = waiting_call();
+  ASSERT_TRUE(until_complete(call, 3s));
+  EXPECT_EQ(grpc_status(call), 14);
+  EXPECT_TRUE(recorded_becomes("200 grpc 14 OM x1"));
+}
+
 TEST_F(PoolLimitsTest, LimitsChangeUnderLiveConnections) {
   limits.max_connections = 1;
   limits.max_concurrent_streams = 1;

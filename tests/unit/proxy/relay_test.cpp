@@ -1,8 +1,17 @@
 // Connections that are not HTTP/2 pass byte for byte, with their ends as they are.
+#include <gmock/gmock.h>
+#include <netinet/tcp.h>
+
+#include <array>
+#include <fstream>
+
+#include "full_listener.h"
 #include "lab.h"
 
 namespace weir::proxy::testing {
 namespace {
+
+using ::testing::HasSubstr;
 
 std::string text_of_size(size_t size) {
   std::string text;
@@ -12,22 +21,26 @@ std::string text_of_size(size_t size) {
   return text;
 }
 
-// Its accept queue is full: a SYN is dropped.
-class FullListener {
- public:
-  FullListener() : fd_(listen_on_loopback(0, 0)), filling_(connect_to(address())) {}
-  base::SocketAddress address() const { return address_of(fd_.get()); }
-  base::Fd accept() { return base::Fd(accept4(fd_.get(), nullptr, nullptr, SOCK_CLOEXEC)); }
-
- private:
-  base::Fd fd_, filling_;
-};
-
 struct RelayTest : Lab {
   // The one connection that reached `server`.
   Peer* arrival(RawBackend& server) {
     EXPECT_TRUE(until([&] { return server.connections.size() == 1; }));
     return server.connections.empty() ? nullptr : server.connections[0].get();
+  }
+  // To an application that does not read, until the relay receives no more of it.
+  std::string say_until_held_up(Peer& there) {
+    std::string said;
+    const std::string part = text_of_size(8192);
+    int64_t held = 0;
+    for (int rounds_full = 0; rounds_full < 5 && said.size() < (40u << 20);) {
+      said += part;
+      there.send(part);
+      settle(1ms);
+      rounds_full = memory() > 0 && memory() == held ? rounds_full + 1 : 0;
+      held = memory();
+    }
+    EXPECT_TRUE(until([&] { return there.to_send.empty(); }, 1s));
+    return said;
   }
 };
 
@@ -126,6 +139,129 @@ TEST_F(RelayTest, TenMegabytesEachWayArriveIntactThoughReadersAreSlow) {
   EXPECT_LE(receive_buffers(), 256u + 64);
 }
 
+// After its FIN nothing is received from an end any more, so its reset shows only to those who ask.
+TEST_F(RelayTest, ResetAfterTheEndIsCarriedOver) {
+  auto& server = backend<RawBackend>();
+  start();
+  for (const bool clients : {true, false}) {
+    Peer& app = raw_client();
+    app.send("x y z");
+    const size_t count = clients ? 1 : 2;
+    ASSERT_TRUE(until([&] { return server.connections.size() == count; }));
+    Peer& there = *server.connections.back();
+    Peer& leaves = clients ? app : there;
+    Peer& stays = clients ? there : app;
+    leaves.finish_sending();
+    ASSERT_TRUE(until([&] { return stays.ended; }));
+    settle(20ms);
+    leaves.abort();
+    EXPECT_TRUE(until([&] { return stays.error() == EPIPE; }, 5s)) << clients;
+    EXPECT_TRUE(until([&] { return stats().tcp_relays.value() == 0; })) << clients;
+  }
+}
+
+// Nor is anything while the other end reads nothing.
+TEST_F(RelayTest, ResetOfASenderThatIsHeldUpIsCarriedOver) {
+  auto& server = backend<RawBackend>();
+  start();
+  Peer& app = raw_client();
+  app.reading = false;
+  app.send("x y z");
+  Peer* there = arrival(server);
+  ASSERT_NE(there, nullptr);
+  there->to_send = text_of_size(40u << 20);
+  settle(300ms);
+  ASSERT_GT(there->to_send.size(), 0u);
+  there->abort();
+  EXPECT_TRUE(until([&] { return app.error() == ECONNRESET; }, 6s));
+}
+
+// Both ends have sent FIN, and what one said waits for the other: nothing is broken.
+TEST_F(RelayTest, EndsOfBothAreNoReset) {
+  auto& server = backend<RawBackend>();
+  start();
+  Peer& app = raw_client();
+  app.reading = false;
+  app.send("x y z");
+  Peer* there = arrival(server);
+  ASSERT_NE(there, nullptr);
+  app.finish_sending();
+  const std::string said = say_until_held_up(*there);
+  ASSERT_TRUE(until([&] { return there->ended; }));
+  there->finish_sending();
+  settle(2500ms);
+  EXPECT_EQ(app.error(), 0);
+  EXPECT_EQ(there->error(), 0);
+  app.reading = true;
+  ASSERT_TRUE(until([&] { return app.ended || app.reset; }));
+  EXPECT_FALSE(app.reset);
+  EXPECT_TRUE(app.received == said);
+}
+
+// What one end said before its reset, and the agent took, the other can still read.
+TEST_F(RelayTest, WhatCameBeforeTheResetIsPassedOn) {
+  auto& server = backend<RawBackend>();
+  start();
+  Peer& app = raw_client();
+  app.reading = false;
+  app.send("x y z");
+  Peer* there = arrival(server);
+  ASSERT_NE(there, nullptr);
+  const std::string said = say_until_held_up(*there);
+  there->abort();
+  settle(100ms);
+  app.reading = true;
+  ASSERT_TRUE(until([&] { return app.reset || app.ended; }, 5s));
+  EXPECT_TRUE(app.reset);
+  EXPECT_EQ(app.received.size(), said.size());
+}
+
+// A server that has answered before it has read everything: the client's next bytes are refused, its answer counts.
+TEST_F(RelayTest, AnswerOfAServerThatDoesNotListenIsPassedOn) {
+  auto& server = backend<RawBackend>();
+  start();
+  const SlowTurns slow(*this, 5ms);
+  const std::string answer = text_of_size(60'000);
+  for (int round = 0; round < 20; ++round) {
+    Peer& app = raw_client();
+    app.send("x y z");
+    ASSERT_TRUE(until([&] { return server.connections.size() == static_cast<size_t>(round) + 1; }));
+    Peer& there = *server.connections.back();
+    ASSERT_TRUE(until([&] { return there.received == "x y z"; }));
+    there.reading = false;
+    there.send(answer);
+    app.send("more");
+    usleep(500);
+    app.send("and more");
+    there.abort();
+    ASSERT_TRUE(until([&] { return app.reset || app.ended; }));
+    EXPECT_EQ(app.received.size(), answer.size()) << round;
+    app.close();
+  }
+}
+
+// A chunk that comes while the one before is being sent must not overtake it.
+TEST_F(RelayTest, ChunksOfAllSizesArriveInOrder) {
+  auto& server = backend<RawBackend>();
+  start();
+  const std::string whole = text_of_size(4u << 20);
+  Peer& app = raw_client();
+  size_t at = 0, expected = 0;
+  Peer* there = nullptr;
+  for (size_t size = 1; at < whole.size(); size = size * 3 % 200'003 + 1) {  // below and above every buffer's size
+    const std::string_view part = std::string_view(whole).substr(at, size);
+    app.send(part);
+    at += part.size();
+    if (size % 5 != 0) continue;
+    expected = at;
+    ASSERT_TRUE(there || (there = arrival(server)));
+    ASSERT_TRUE(until([&] { return there->received.size() == expected; }));
+  }
+  app.finish_sending();
+  ASSERT_TRUE(until([&] { return there->ended; }));
+  EXPECT_TRUE(there->received == whole);
+}
+
 TEST_F(RelayTest, ReaderThatStopsStopsTheSender) {
   auto& server = backend<RawBackend>();
   server.on_accept = [](Peer& peer) { peer.reading = false; };
@@ -138,6 +274,8 @@ TEST_F(RelayTest, ReaderThatStopsStopsTheSender) {
   settle(200ms);
   EXPECT_GT(app.to_send.size(), 0u);  // beyond what the kernel's buffers take
   EXPECT_LE(receive_buffers(), 256u + 64);
+  EXPECT_LE(memory(), 2 * 16 * 1024) << "two chunks of this direction";
+  EXPECT_GT(memory(), 0);
   there->reading = true;
   app.close();
   ASSERT_TRUE(until([&] { return there->ended || there->reset; }));
@@ -312,6 +450,123 @@ TEST_F(RelayTest, RelayThatLooksForAnEndpointDoesNotUndoAChangeOfTheConfiguratio
       static_cast<size_t>(std::count_if(added.connections.begin(), added.connections.end(),
                                         [](const auto& c) { return c->endpoint.connection.settings_received(); }));
   EXPECT_EQ(http2_connections, 1u);
+}
+
+TEST_F(RelayTest, ConnectionsAreSpreadOverTheEndpoints) {
+  RawBackend* servers[] = {&backend<RawBackend>(), &backend<RawBackend>(), &backend<RawBackend>()};
+  cluster.load_balancing = config::LoadBalancing::round_robin;
+  start();
+  for (size_t i = 1; i <= 9; ++i) {
+    raw_client().send("x y z");
+    ASSERT_TRUE(until([&] {
+      size_t all = 0;
+      for (const RawBackend* server : servers) all += server->connections.size();
+      return all == i;
+    }));
+  }
+  for (const RawBackend* server : servers) EXPECT_EQ(server->connections.size(), 3u);
+}
+
+// Of many endpoints that answer nothing a few are tried.
+TEST_F(RelayTest, AnEndpointIsNotLookedForForLong) {
+  std::vector<FullListener> full(40);
+  for (const FullListener& listener : full) add_endpoint(listener.address());
+  cluster.connection_pool.connect_timeout = 100ms;
+  start();
+  Peer& app = raw_client();
+  app.send("hi there");
+  EXPECT_TRUE(until([&] { return app.reset; }, 2s));
+  const auto all = totals();
+  EXPECT_TRUE(std::any_of(all.tcps.begin(), all.tcps.end(), [](const auto& entry) {
+    return flags_of(entry.first.flags).has(Flag::UF) && entry.second.closed == 1;
+  }));
+}
+
+TEST_F(RelayTest, BytesOfAConnectionThatLastsAreCounted) {
+  auto& server = backend<RawBackend>();
+  start();
+  const auto counted = [&] {
+    uint64_t received = 0, sent = 0, closed = 0;
+    for (const auto& [labels, sums] : totals().tcps)
+      received += sums.bytes_received, sent += sums.bytes_sent, closed += sums.closed;
+    return std::array{received, sent, closed};
+  };
+  Peer& app = raw_client();
+  app.send("x y z");
+  Peer* there = arrival(server);
+  ASSERT_NE(there, nullptr);
+  there->send("yes");
+  EXPECT_TRUE(until([&] { return counted() == std::array<uint64_t, 3>{5, 3, 0}; }, 3s));
+  app.send("!");
+  settle(20ms);
+  app.abort();
+  EXPECT_TRUE(until([&] { return counted() == std::array<uint64_t, 3>{6, 3, 1}; }, 3s));
+}
+
+TEST_F(RelayTest, AccessLogTellsOfAConnection) {
+  access_log = ::testing::TempDir() + "relay_access_log_" + std::to_string(getpid());
+  auto& server = backend<RawBackend>();
+  start();
+  Peer& app = raw_client();
+  app.send("x y z");
+  Peer* there = arrival(server);
+  ASSERT_NE(there, nullptr);
+  there->send("yes");
+  ASSERT_TRUE(until([&] { return app.received == "yes"; }));
+  sockaddr_storage from{};
+  socklen_t size = sizeof from;
+  ASSERT_EQ(getpeername(there->fd(), reinterpret_cast<sockaddr*>(&from), &size), 0);
+  settle(60ms);
+  there->abort();
+  std::string line;
+  ASSERT_TRUE(until([&] { return static_cast<bool>(std::getline(std::ifstream(access_log), line)); }, 3s));
+  std::filesystem::remove(access_log);
+  EXPECT_THAT(line, HasSubstr(R"("bytes_received":5)"));
+  EXPECT_THAT(line, HasSubstr(R"("bytes_sent":3)"));
+  EXPECT_THAT(line, HasSubstr(R"("response_flags":"UC")"));
+  EXPECT_THAT(line, HasSubstr("\"" + base::SocketAddress::from(from).to_string() + "\"")) << "the agent's own address";
+  EXPECT_THAT(line, ::testing::ContainsRegex(R"("duration":([6-9][0-9]|[0-9]{3,}))"));
+}
+
+struct KeepaliveTest : RelayTest {
+  KeepaliveTest() {
+    options.mark_upstream = [this](int opened) -> base::Result<void> {
+      fd = opened;
+      return {};
+    };
+  }
+  // Of the relay's connection to the server.
+  int option(int level, int name) const {
+    int value = -1;
+    socklen_t size = sizeof value;
+    return getsockopt(fd, level, name, &value, &size) == 0 ? value : -1;
+  }
+  void begin() {
+    backend<RawBackend>();
+    start();
+    raw_client().send("x y z");
+    ASSERT_TRUE(until([&] { return stats().tcp_relays.value() == 1 && fd >= 0; }));
+  }
+  std::atomic<int> fd{-1};
+};
+
+TEST_F(KeepaliveTest, IsAsAskedFor) {
+  cluster.connection_pool.tcp_keepalive = config::TcpKeepalive{5, 40s, 7s};
+  begin();
+  settle(6500ms);
+  EXPECT_EQ(option(SOL_SOCKET, SO_KEEPALIVE), 1);
+  EXPECT_EQ(option(IPPROTO_TCP, TCP_KEEPCNT), 5);
+  EXPECT_EQ(option(IPPROTO_TCP, TCP_KEEPIDLE), 40);
+  EXPECT_EQ(option(IPPROTO_TCP, TCP_KEEPINTVL), 7);
+}
+
+TEST_F(KeepaliveTest, IsThereAfterAWhileIfNobodyAsked) {
+  begin();
+  EXPECT_EQ(option(SOL_SOCKET, SO_KEEPALIVE), 0);
+  EXPECT_TRUE(until([&] { return option(SOL_SOCKET, SO_KEEPALIVE) == 1; }, 8s));
+  EXPECT_EQ(option(IPPROTO_TCP, TCP_KEEPCNT), 4);
+  EXPECT_EQ(option(IPPROTO_TCP, TCP_KEEPIDLE), 300);
+  EXPECT_EQ(option(IPPROTO_TCP, TCP_KEEPINTVL), 30);
 }
 
 TEST_F(RelayTest, NoEndpointResetsTheConnection) {

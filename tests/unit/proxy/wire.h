@@ -39,6 +39,7 @@ inline base::Fd listen_on_loopback(uint16_t port = 0, int backlog = 1024) {
   base::Fd fd(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   const int on = 1;
   setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);  // as those in pods have it
   sockaddr_storage storage;
   const socklen_t size = loopback(port).to(storage);
   if (bind(fd.get(), reinterpret_cast<sockaddr*>(&storage), size) != 0 || listen(fd.get(), backlog) != 0) return {};
@@ -91,6 +92,13 @@ class Peer : public Party {
   void finish_sending() {
     pump();
     ::shutdown(fd_.get(), SHUT_WR);
+  }
+  // What broke the connection; an end that reads nothing is told only so.
+  int error() const {
+    int error = 0;
+    socklen_t size = sizeof error;
+    getsockopt(fd_.get(), SOL_SOCKET, SO_ERROR, &error, &size);
+    return error;
   }
   void close() { fd_.reset(); }
   void leave() override { abort(); }  // a relay would take a FIN for a half-close

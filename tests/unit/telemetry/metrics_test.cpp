@@ -80,6 +80,23 @@ TEST_F(MetricsTest, ShowsTcp) {
               HasSubstr("request_protocol=\"tcp\",response_flags=\"UC\",connection_security_policy=\"unknown\"} 20\n"));
 }
 
+TEST_F(MetricsTest, ShowsPortsThatAreNotWhatTheyDeclare) {
+  Recorder first(*log_), second(*log_);
+  Metrics metrics;
+  metrics.watch(first);
+  metrics.watch(second);
+  EXPECT_TRUE(metrics.misdeclared().empty());
+  first.misdeclared(mesh_.service, 50051);
+  first.misdeclared(mesh_.service, 50051);
+  first.misdeclared(mesh_.service, 50052);
+  second.misdeclared(mesh_.service, 50051);
+  EXPECT_THAT(metrics.exposition(),
+              HasSubstr("weir_misdeclared_connections_total{destination_service_name=\"greeter\","
+                        "destination_service_namespace=\"shop\",destination_port=\"50051\"} 3\n"));
+  EXPECT_EQ(metrics.misdeclared(), (std::map<ServicePortLabels, uint64_t>{{{"shop", "greeter", "50051"}, 3},
+                                                                          {{"shop", "greeter", "50052"}, 1}}));
+}
+
 TEST_F(MetricsTest, TheOwnFamiliesAreAsked) {
   Metrics metrics;
   double pods = 3;

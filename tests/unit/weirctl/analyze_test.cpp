@@ -110,13 +110,15 @@ TEST(Analyze, SaysOfEachFileOfTheMissionWhatIsWrongWithIt) {
       {"gateway.yaml", {}},
       {"service-generic.yaml",
        {"Info [WEIR0301] (Service default/api-service, service-generic.yaml:10) the protocol of port 9000 'api-port' "
-        "is not declared: its connections are not diverted; likely fix: declare it: appProtocol: grpc, or a port name "
+        "is not declared: it is detected from the first bytes of each connection; likely fix: declare it: appProtocol: "
+        "grpc, or a port name "
         "such as grpc-api"}},
       {"service-grpc.yaml", {}},
       {"service-http2.yaml", {}},
       {"service-table.yaml",
        {"Info [WEIR0301] (Service default/table-generic, service-table.yaml:21) the protocol of port 9090 'api-port' "
-        "is not declared: its connections are not diverted; likely fix: declare it: appProtocol: grpc, or a port name "
+        "is not declared: it is detected from the first bytes of each connection; likely fix: declare it: appProtocol: "
+        "grpc, or a port name "
         "such as grpc-api"}},
       {"virtualservice-canary.yaml",
        {"Warning [WEIR0504] (VirtualService default/grpc-canary, virtualservice-canary.yaml:1) its host "
@@ -146,10 +148,12 @@ TEST(Analyze, SaysOfEachFileOfTheMissionWhatIsWrongWithIt) {
        {"Warning [WEIR0204] (DestinationRule default/http2-connection-pool, destinationrule-pool.yaml:1) there is no "
         "API group networking.io; taken for networking.istio.io; likely fix: write apiVersion: networking.istio.io/v1",
         "Info [WEIR0301] (Service default/api-service, service-generic.yaml:10) the protocol of port 9000 'api-port' "
-        "is not declared: its connections are not diverted; likely fix: declare it: appProtocol: grpc, or a port name "
+        "is not declared: it is detected from the first bytes of each connection; likely fix: declare it: appProtocol: "
+        "grpc, or a port name "
         "such as grpc-api",
         "Info [WEIR0301] (Service default/table-generic, service-table.yaml:21) the protocol of port 9090 'api-port' "
-        "is not declared: its connections are not diverted; likely fix: declare it: appProtocol: grpc, or a port name "
+        "is not declared: it is detected from the first bytes of each connection; likely fix: declare it: appProtocol: "
+        "grpc, or a port name "
         "such as grpc-api",
         "Info [WEIR0513] (VirtualService default/grpc-ingress, virtualservice-ingress.yaml:10) all its rules are for "
         "gateways, which weir does not serve yet: it has no part in the mesh",
@@ -285,14 +289,15 @@ TEST(Analyze, JsonIsAnArrayOfFindings) {
   const Outcome outcome = run({kMission + "service-generic.yaml"}, settings);
   const json findings = json::parse(outcome.out);
   ASSERT_EQ(findings.size(), 2u);
-  EXPECT_EQ(findings[1],
-            json({{"code", "WEIR0301"},
-                  {"severity", "info"},
-                  {"file", kMission + "service-generic.yaml"},
-                  {"line", 10},
-                  {"object", "Service default/api-service"},
-                  {"message", "the protocol of port 9000 'api-port' is not declared: its connections are not diverted"},
-                  {"fix", "declare it: appProtocol: grpc, or a port name such as grpc-api"}}));
+  EXPECT_EQ(findings[1], json({{"code", "WEIR0301"},
+                               {"severity", "info"},
+                               {"file", kMission + "service-generic.yaml"},
+                               {"line", 10},
+                               {"object", "Service default/api-service"},
+                               {"message",
+                                "the protocol of port 9000 'api-port' is not declared: it is detected from the first "
+                                "bytes of each connection"},
+                               {"fix", "declare it: appProtocol: grpc, or a port name such as grpc-api"}}));
   EXPECT_EQ(run({"-"}, settings, kGood).out, "[]\n");
 }
 

@@ -110,6 +110,9 @@ TEST(Status, IsAFewLines) {
             "1        -      -            -          -            -             0\n");
   now["redirect"] = {{"state", "off"}, {"reason", "Linux 6.1.90 is older than 6.1.142"}};
   EXPECT_THAT(render_status(now, false, false), HasSubstr("\nRedirect: off, Linux 6.1.90 is older than 6.1.142\n"));
+  EXPECT_THAT(render_status(now, false, false), testing::Not(HasSubstr("Unmanaged")));
+  now["unmanaged_connections"] = 3;
+  EXPECT_THAT(render_status(now, false, false), HasSubstr("\nUnmanaged: 3 (connections that go past weir"));
   now["ready"] = false;
   now["not_ready_reason"] = "no configuration";
   now["config"] = nullptr;
@@ -121,6 +124,17 @@ TEST(Status, ARestartedAgentHasNoNegativeRate) {
   json now = json::parse(R"({"time_ns": 9000000000, "workers": [{"index": 0, "rpcs_total": 5}]})");
   add_rates(before, now);
   EXPECT_EQ(now["workers"][0]["rps"], 0.0);
+}
+
+TEST(Verdicts, AreShownWithTheirTimeAndSamples) {
+  const json rows = json::parse(R"([{"pod": "default/client", "address": "10.96.0.9:5432", "service": "default/db",
+    "expires_in_seconds": 42.0, "connections": 7, "sample_every": 64, "netns_cookie": 12},
+    {"pod": "", "address": "10.96.0.9:6379", "service": "", "expires_in_seconds": 1.0, "connections": 0,
+     "sample_every": 0, "netns_cookie": 13}])");
+  EXPECT_EQ(render_verdicts(rows, false, false),
+            "POD              ADDRESS          SERVICE      EXPIRES IN   CONNECTIONS   SAMPLED\n"
+            "default/client   10.96.0.9:5432   default/db   42s          7             1 in 64\n"
+            "-                10.96.0.9:6379   -            1s           0             none\n");
 }
 
 TEST(BpfTables, ShowRows) {
@@ -234,6 +248,9 @@ TEST(Describe, AService) {
             "Findings:\n"
             "  warning WEIR0101: is odd (a.yaml:3)\n"
             "    fix: make it even\n");
+  service["ports"][0]["misdeclared_connections"] = 14;
+  EXPECT_THAT(render_service_description(service, false, false),
+              HasSubstr("because: port name grpc\n  Not HTTP/2, and passed as TCP: 14 connections\n"));
   const std::string headless = render_service_description(kServices[1], false, false);
   EXPECT_THAT(headless, HasSubstr("ClusterIPs: none\n"));
   EXPECT_THAT(headless, HasSubstr("No endpoint is ready"));

@@ -29,6 +29,7 @@ WhyFacts all_is_well() {
   facts.port = 50051;
   facts.pod_row = json::parse(R"({"brake": false, "observe": false})");
   facts.service_rows = json::parse(R"([{"address": "10.96.0.10:50051", "brake": false}])");
+  facts.verdicts = json::array();
   return facts;
 }
 
@@ -52,6 +53,14 @@ TEST_P(Why, GivesTheOneReason) {
 
 const auto pod_state = [](const char* state) { return [state](WhyFacts& f) { f.pod["state"] = state; }; };
 const auto port = [](uint16_t number) { return [number](WhyFacts& f) { f.port = number; }; };
+const auto learned = [](uint64_t sample_every) {
+  return [sample_every](WhyFacts& f) {
+    f.verdicts = {{{"address", "10.96.0.10:50051"},
+                   {"expires_in_seconds", 42.0},
+                   {"connections", 5},
+                   {"sample_every", sample_every}}};
+  };
+};
 
 INSTANTIATE_TEST_SUITE_P(
     Reasons, Why,
@@ -64,7 +73,14 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{"brake", [](WhyFacts& f) { f.service_rows[0]["brake"] = true; }},
                     Case{"observe", [](WhyFacts& f) { f.pod_row["observe"] = true; }},
                     Case{"no_row", [](WhyFacts& f) { f.pod_row = nullptr; }},
-                    Case{"no_row", [](WhyFacts& f) { f.service_rows = json::array(); }},
+                    Case{"no_row", [](WhyFacts& f) { f.service_rows = json::array(); }}, Case{"learned", learned(64)},
+                    Case{"learned", learned(0)},
+                    // The brake is what an operator has done, and comes first.
+                    Case{"brake",
+                         [](WhyFacts& f) {
+                           learned(64)(f);
+                           f.node_brake = true;
+                         }},
                     // The pod's own state comes before anything about the service.
                     Case{"refused", [](WhyFacts& f) {
                            f.pod["state"] = "refused";
@@ -79,12 +95,42 @@ TEST(WhyVerdict, WhenNothingSpeaksAgainstItItIsDiverted) {
                   "default/client -> default/greeter:50051: diverted (l7: every RPC is balanced; port name grpc)\n"));
 }
 
+TEST(WhyVerdict, SaysForHowLongWhatWasLearnedHoldsAndHowItIsForgotten) {
+  WhyFacts facts = all_is_well();
+  learned(64)(facts);
+  EXPECT_EQ(render_why(why(facts), false, false),
+            "default/client -> default/greeter:50051: not diverted: the pod's connections to 10.96.0.10:50051 were not "
+            "HTTP/2: the next ones pass by the agent for 42s, but for one in 64; `weirctl verdicts clear --pod "
+            "default/client --service default/greeter:50051` forgets that\n");
+  learned(1)(facts);
+  EXPECT_TRUE(why(facts)["diverted"].get<bool>()) << "every connection is a sample";
+}
+
+TEST(WhyVerdict, TellsOfConnectionsThatAreOlder) {
+  WhyFacts facts = all_is_well();
+  EXPECT_THAT(render_why(why(facts), false, false), testing::Not(testing::HasSubstr("opened before")));
+  facts.unmanaged = 2;
+  EXPECT_THAT(render_why(why(facts), false, false),
+              testing::HasSubstr("opened before, which go past weir until the client dials again: 2"));
+}
+
+TEST(WhyVerdict, TellsOfConnectionsThatWereSomethingElse) {
+  WhyFacts facts = all_is_well();
+  EXPECT_THAT(render_why(why(facts), false, false), testing::Not(testing::HasSubstr("passed as TCP")));
+  facts.service["ports"][0]["misdeclared_connections"] = 14;
+  const std::string said = render_why(why(facts), false, false);
+  EXPECT_THAT(said, testing::HasSubstr("diverted (l7: every RPC of what is HTTP/2 is balanced, anything else relayed; "
+                                       "port name grpc)\n"));
+  EXPECT_THAT(said, testing::HasSubstr("passed as TCP (of all pods here): 14 (weir_misdeclared_connections_total)\n"));
+}
+
 TEST(WhyVerdict, IsOneLineWhenItIsNot) {
   WhyFacts facts = all_is_well();
   facts.port = 3306;
-  EXPECT_EQ(render_why(why(facts), false, false),
-            "default/client -> default/greeter:3306: not diverted: the port does not carry HTTP/2 (mysql: port name "
-            "mysql)\n");
+  EXPECT_EQ(
+      render_why(why(facts), false, false),
+      "default/client -> default/greeter:3306: not diverted: the port is not declared to carry HTTP/2 (mysql: port "
+      "name mysql)\n");
 }
 
 }  // namespace

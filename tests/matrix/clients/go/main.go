@@ -1,0 +1,30 @@
+// The matrix's gRPC server, and grpc-go's client of it (grpc_rows.py says what each case is):
+//
+//	matrix server NAME PORT [CERTIFICATE KEY]
+//	matrix client TARGET [--tls CA] CASE...
+package main
+
+import (
+	"fmt"
+	"os"
+)
+
+func main() {
+	if len(os.Args) > 2 && os.Args[1] == "server" {
+		serve(os.Args[2:])
+		return
+	}
+	if len(os.Args) > 2 && os.Args[1] == "client" {
+		play(os.Args[2], os.Args[3:])
+		return
+	}
+	fmt.Fprintln(os.Stderr, "matrix server ... | client ...")
+	os.Exit(64)
+}
+
+func check(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "matrix:", err)
+		os.Exit(1)
+	}
+}
