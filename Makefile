@@ -14,6 +14,11 @@ ASAN_LAB := test_bad_backend.py test_bad_client.py test_relay.py test_restart.py
 # `make check` looks at what changed since this commit with clang-tidy.
 BASE ?= $(shell git merge-base HEAD origin/main 2>/dev/null || git rev-parse HEAD)
 SOURCES = $(shell git ls-files '*.cpp' '*.h' 'bpf/*.c')
+# How many modules' tests run at once, each in a lab of its own: they wait more than they work. 0: one after the other.
+LABS ?= 3
+SIDE_BY_SIDE = $(PYTEST) -n $(LABS) --dist loadfile
+# These have the machine for themselves.
+MEASURING = $(addsuffix .py,$(addprefix tests/integration/test_,allocations attacks bench distribution hung_agent kernel_memory limits))
 # More arguments for pytest, e.g. PYTEST_ARGS='-k drain -x'.
 PYTEST_ARGS ?=
 EMPTY :=
@@ -25,7 +30,8 @@ export CCACHE_NOHASHDIR := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build bench bench-tools demo demo-down test suites release-build image-build go-tools cluster-tools unit asan tsan bpf-test \
-        kernel-test emulated-and-go tools-test image image-test chart-test integration kubernetes-test e2e integration-redirect-off integration-asan scenarios matrix \
+        kernel-test emulated-and-go tools-test image image-test chart-test integration integration-alone \
+        kubernetes-test kubernetes-alone e2e integration-redirect-off redirect-off-alone integration-asan scenarios matrix \
         parity conformance fuzz format check check-layers check-golden clean
 
 help: ## List the targets
@@ -58,9 +64,9 @@ test: ## Build everything and run every test
 	@tools/setup --go
 	@$(MAKE) --no-print-directory --keep-going suites; status=$$?; tools/suite --report; exit $$status
 
-# In one order, one after the other: the load tests need the machine for themselves.
-suites: check-layers check-golden unit asan tsan bpf-test emulated-and-go tools-test image-test chart-test integration \
-        integration-redirect-off integration-asan scenarios parity conformance fuzz kubernetes-test e2e
+# In one order, one after the other.
+suites: check-layers check-golden unit asan tsan bpf-test emulated-and-go tools-test image-test chart-test integration integration-alone \
+        integration-redirect-off redirect-off-alone integration-asan scenarios parity conformance fuzz kubernetes-test kubernetes-alone e2e
 .NOTPARALLEL:
 
 # What several suites need is done once in a run of make.
@@ -117,10 +123,18 @@ chart-test: build go-tools ## The Helm chart: lint, golden files, schema, RBAC, 
 	@tools/suite chart -- $(PYTEST) tests/chart --junitxml build/reports/chart.xml $(PYTEST_ARGS)
 
 integration: build bench-tools ## Tests in the lab, with real agents, servers and clients
-	@tools/suite integration -- $(PYTEST) tests/integration --junitxml build/reports/integration.xml $(PYTEST_ARGS)
+	@tools/suite integration -- $(SIDE_BY_SIDE) tests/integration $(addprefix --ignore ,$(MEASURING)) \
+	  --junitxml build/reports/integration.xml $(PYTEST_ARGS)
+
+integration-alone: build bench-tools ## Those that measure, or load the machine
+	@tools/suite integration-alone -- $(PYTEST) $(MEASURING) --junitxml build/reports/integration-alone.xml $(PYTEST_ARGS)
 
 kubernetes-test: build cluster-tools ## The agent against a real API server, and a broken one
-	@tools/suite kubernetes -- $(PYTEST) tests/kubernetes --junitxml build/reports/kubernetes.xml $(PYTEST_ARGS)
+	@tools/suite kubernetes -- $(SIDE_BY_SIDE) tests/kubernetes --ignore tests/kubernetes/test_scale.py \
+	  --junitxml build/reports/kubernetes.xml $(PYTEST_ARGS)
+
+kubernetes-alone: build cluster-tools ## The same with as many objects as a large cluster has, measured
+	@tools/suite kubernetes-alone -- $(PYTEST) tests/kubernetes/test_scale.py --junitxml build/reports/kubernetes-alone.xml $(PYTEST_ARGS)
 
 # One node for all of them: it says how long each part took.
 e2e: cluster-tools go-tools image-build ## weir by its chart on a node of real Kubernetes components (WEIR_E2E_PODS: how many connect at once, 100)
@@ -130,10 +144,15 @@ e2e: cluster-tools go-tools image-build ## weir by its chart on a node of real K
 # Without redirect the bytes between application and agent take another way through the kernel, whose partial sends,
 # backpressure and closing differ. So: what moves bytes, waits or ends. Configuration, endpoints, enrolment and the
 # demo never see the difference.
-REDIRECT_OFF = $(addprefix tests/integration/test_,bad_backend bad_client deadlines distribution drain fail_open kernel_memory redirect relay restart schedules)
+REDIRECT_OFF = $(addsuffix .py,$(addprefix tests/integration/test_,bad_backend bad_client deadlines distribution drain fail_open kernel_memory redirect \
+                 relay restart schedules))
 integration-redirect-off: build ## The same, as far as bytes are concerned, without redirect past TCP
-	@WEIR_REDIRECT=off tools/suite integration-redirect-off -- $(PYTEST) $(addsuffix .py,$(REDIRECT_OFF)) \
+	@WEIR_REDIRECT=off tools/suite integration-redirect-off -- $(SIDE_BY_SIDE) $(filter-out $(MEASURING),$(REDIRECT_OFF)) \
 	  --junitxml build/reports/integration-redirect-off.xml $(PYTEST_ARGS)
+
+redirect-off-alone: build ## Of these, too, those that measure, or load the machine
+	@WEIR_REDIRECT=off tools/suite redirect-off-alone -- $(PYTEST) $(filter $(MEASURING),$(REDIRECT_OFF)) \
+	  --junitxml build/reports/redirect-off-alone.xml $(PYTEST_ARGS)
 
 integration-asan: build/asan/CMakeCache.txt ## Some of them with an agent under AddressSanitizer and UndefinedBehaviorSanitizer
 	@tools/suite build-asan -- cmake --build --preset asan --parallel $(JOBS) --target weir-agent weirctl
@@ -157,9 +176,9 @@ parity: build ## The same faults and routes through weir and through Envoy
 conformance: build go-tools ## h2spec and grpc-go's interop suite through the diverted path
 	@tools/suite conformance -- $(PYTEST) tests/conformance --junitxml build/reports/conformance.xml $(PYTEST_ARGS)
 
-fuzz: build/fuzz/CMakeCache.txt ## Each fuzz target for FUZZ_SECONDS (60)
-	@tools/suite build-fuzz -- cmake --build --preset fuzz --parallel $(JOBS) --target $$(tools/run_fuzz build/fuzz --list)
-	@tools/suite fuzz -- tools/run_fuzz build/fuzz $(FUZZ_SECONDS)
+fuzz: build/asan/CMakeCache.txt ## Each fuzz target for FUZZ_SECONDS (60)
+	@tools/suite build-fuzz -- cmake --build --preset asan --parallel $(JOBS) --target $$(tools/run_fuzz build/asan --list)
+	@tools/suite fuzz -- tools/run_fuzz build/asan $(FUZZ_SECONDS)
 
 format: ## Format the sources with clang-format
 	@clang-format-14 -i $(SOURCES)

@@ -22,7 +22,7 @@
 #include "address.h"
 
 /* Off: this kernel or its operator wants no redirect, and nothing of it is used. */
-const volatile bool weir_redirect_enabled = true;
+const volatile __u8 weir_redirect_enabled = 1; /* no bool: not every C++ compiler takes the skeleton's _Bool */
 
 /*
  * Of the kernel's memory, for what an application sent and the agent did not read.

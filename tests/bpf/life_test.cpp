@@ -247,7 +247,9 @@ TEST_F(Life, GoesBeforeAnotherProductsProgramInTheSameCgroup) {
   // r0 = 1; exit
   const bpf_insn pass[] = {{.code = 0xb7, .dst_reg = 0, .src_reg = 0, .off = 0, .imm = 1},
                            {.code = 0x95, .dst_reg = 0, .src_reg = 0, .off = 0, .imm = 0}};
-  LIBBPF_OPTS(bpf_prog_load_opts, load, .expected_attach_type = BPF_CGROUP_INET4_CONNECT);
+  bpf_prog_load_opts load{};
+  load.sz = sizeof load;
+  load.expected_attach_type = BPF_CGROUP_INET4_CONNECT;
   base::Fd stranger(bpf_prog_load(BPF_PROG_TYPE_CGROUP_SOCK_ADDR, "cil_sock4", "GPL", pass, 2, &load));
   ASSERT_TRUE(stranger);
   base::Fd cgroup(open(node_.pods_cgroup().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));

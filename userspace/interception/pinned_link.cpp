@@ -122,7 +122,9 @@ base::Result<void> pin_cgroup_link(bpf_program* program, const Cgroup& cgroup, c
   if (auto removed = remove_link(pin); !removed) return removed;
   std::string what = std::string("attach ") + bpf_program__name(program) + " to " + cgroup.path();
   bool strangers = is_connect(type) && has_strangers(cgroup.fd(), type);
-  LIBBPF_OPTS(bpf_link_create_opts, options, .flags = strangers ? kBefore : 0);
+  bpf_link_create_opts options{};
+  options.sz = sizeof options;
+  options.flags = strangers ? kBefore : 0;
   base::Fd link(bpf_link_create(bpf_program__fd(program), cgroup.fd(), type, &options));
   if (!link && strangers && errno == EINVAL)
     return base::Error{what +
@@ -146,7 +148,10 @@ base::Result<void> pin_iterator_link(bpf_program* program, const bpf_map* map, c
   if (auto removed = remove_link(pin); !removed) return removed;
   bpf_iter_link_info target{};
   target.map.map_fd = static_cast<uint32_t>(bpf_map__fd(map));
-  LIBBPF_OPTS(bpf_link_create_opts, options, .iter_info = &target, .iter_info_len = sizeof target);
+  bpf_link_create_opts options{};
+  options.sz = sizeof options;
+  options.iter_info = &target;
+  options.iter_info_len = sizeof target;
   base::Fd link(bpf_link_create(bpf_program__fd(program), 0, BPF_TRACE_ITER, &options));
   if (!link) return base::system_error(std::string("attach ") + bpf_program__name(program), errno);
   return pin_link(link.get(), pin);

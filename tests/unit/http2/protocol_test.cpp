@@ -17,7 +17,6 @@ struct Case {
 
 void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
 
-constexpr uint8_t kEnd = kFlagEndStream;
 constexpr uint8_t kWhole = kFlagEndHeaders;
 
 void open(ScriptedPeer& p, uint32_t id) { p.send_headers(id, grpc_request(), false); }
