@@ -304,7 +304,8 @@ def test_watches_that_stall(api, agent, client, service, greeters, load):
         agent.wait(lambda: len(api.asked("endpointslices", begun)) > first, 3 * WATCH_SILENCE, "the watch is given up")
         assert time.monotonic() - begun > WATCH_SILENCE / 2
         assert agent.ready()
-        agent.wait_applied(timeout=40)
+        # Six watches in a row that say nothing, up to 24 s of patience between them, and a list.
+        agent.wait_applied(timeout=6 * WATCH_SILENCE + 24 + 6)
         service.set_ready(greeters[0], True)
         over.set()
     agent.wait_applied(timeout=40)
