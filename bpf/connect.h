@@ -203,17 +203,20 @@ static __always_inline int weir_decide(struct bpf_sock_addr *ctx, const struct w
 		weir_count(reason);
 		return WEIR_PASS;
 	}
-	if (weir_learned(service, to, netns_cookie)) {
+	if (weir_privileged(sk, service)) {
+		weir_count(WEIR_STAT_BYPASS_SOURCE_PORT);
+		return WEIR_PASS;
+	}
+	/* A pod that wants no connection without an agent has none pass by it. */
+	if (!(pod->flags & WEIR_POD_FAIL_CLOSED) && weir_learned(service, to, netns_cookie)) {
 		weir_count(WEIR_STAT_BYPASS_LEARNED);
 		return WEIR_PASS;
 	}
 	reason = weir_agent_ready(ctx, pod, !weir_is_mapped(to));
 	if (reason != WEIR_STAT_DIVERTED)
 		return weir_without_agent(pod, reason);
-	if (weir_source_port_taken(ctx, sk, pod, !weir_is_mapped(to))) {
-		weir_count(WEIR_STAT_BYPASS_SOURCE_PORT);
-		return WEIR_PASS;
-	}
+	if (weir_source_port_taken(ctx, sk, pod, !weir_is_mapped(to)))
+		return weir_without_agent(pod, WEIR_STAT_BYPASS_SOURCE_PORT);
 	if (!weir_remember(sk, to, netns_cookie, pod, service->mode))
 		return weir_without_agent(pod, WEIR_STAT_BYPASS_ERROR);
 	weir_count(WEIR_STAT_DIVERTED);

@@ -26,6 +26,17 @@ static __always_inline void weir_own_end(struct bpf_sock *sk, bool native6, stru
 }
 
 /*
+ * Servers of old trust a client by its port below 1024 (rsh, LPD, NFS): the agent's
+ * would be another one. HTTP/2 servers don't look.
+ */
+static __always_inline bool weir_privileged(struct bpf_sock *sk, const struct weir_service *service)
+{
+	__u32 port = weir_load(sk->src_port);
+
+	return service->mode != WEIR_MODE_L7 && port && port < WEIR_PRIVILEGED_PORTS;
+}
+
+/*
  * Sockets bound to one port (SO_REUSEADDR) may dial one service each, but not
  * the listener both: the second would get EADDRNOTAVAIL. Whatever holds the way
  * to the listener counts, TIME_WAIT too; seen from there, as look-ups are.

@@ -43,6 +43,9 @@ enum weir_mode {
 	WEIR_MODE_TCP = 3,
 };
 
+/* A source port below is kept, except towards declared HTTP/2: such connections are not diverted. */
+#define WEIR_PRIVILEGED_PORTS 1024
+
 /* An address and port, IPv4 as v4-mapped IPv6. Aligned so that BPF may copy it by words. */
 struct weir_address {
 	__weir_u8 ip[16];	/* network order */

@@ -96,6 +96,29 @@ TEST_P(SourcePort, OfAServerIsNoConnection) {
   EXPECT_EQ(counted(WEIR_STAT_BYPASS_SOURCE_PORT), 0u);
 }
 
+TEST_P(SourcePort, BelowAThousandAndTwentyFourIsKeptUnlessHttp2IsDeclared) {
+  constexpr uint16_t kPrivileged = 1023;
+  const auto privileged = [&] {
+    base::Fd socket = pod_.socket(GetParam().family);
+    EXPECT_EQ(bind_to(socket, address(GetParam().pod_ip, kPrivileged)), 0);
+    return socket;
+  };
+  for (const uint32_t mode : {WEIR_MODE_DETECT, WEIR_MODE_TCP}) {
+    write_service(second_, mode);
+    base::Fd client = privileged();
+    ASSERT_EQ(dial(client, second_), 0);
+    const Arrival arrived = accept_one({&agent4_, &agent6_}, {&plain_});
+    EXPECT_EQ(arrived.where, Where::plain);
+    EXPECT_EQ(peer_of(arrived.socket).port, kPrivileged);
+    abort_connection(client);
+  }
+  EXPECT_EQ(counted(WEIR_STAT_BYPASS_SOURCE_PORT), 2u);
+  write_service(second_, WEIR_MODE_L7);
+  base::Fd client = privileged();
+  ASSERT_EQ(dial(client, second_), 0);
+  EXPECT_EQ(arrival().where, Where::agent);
+}
+
 // Each its own port, chosen by the kernel at bind().
 TEST_P(SourcePort, OfItsOwn) {
   for (int i = 0; i < 5; ++i) {

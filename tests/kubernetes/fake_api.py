@@ -142,6 +142,8 @@ class Exchange(BaseHTTPRequestHandler):
         self.reply(200, json.dumps(group).encode())
 
     def list(self) -> None:
+        if self.wanted_form == "PartialObjectMetadata":
+            return self.refuse(406, "NotAcceptable", "you requested PartialObjectMetadata, but the requested object is a list")
         self.reply(200, json.dumps(self.page()).encode())
 
     def page(self) -> dict:
@@ -157,11 +159,23 @@ class Exchange(BaseHTTPRequestHandler):
         metadata = {"resourceVersion": str(self.api.revision)}
         if end < len(items):
             metadata |= {"continue": str(end), "remainingItemCount": len(items) - end}
-        return {"kind": f"{kind}List", "apiVersion": version, "metadata": metadata, "items": items[begin:end]}
+        # A real server's list of metadata alone has null for none.
+        found = items[begin:end] or (None if self.metadata_only else [])
+        return {"kind": f"{kind}List", "apiVersion": version, "metadata": metadata, "items": found}
+
+    @property
+    def wanted_form(self) -> str:
+        """The first form of the Accept header; empty: the whole. A real server passes over a version that it does not know."""
+        first, _, parameters = self.headers.get("Accept", "").partition(",")[0].partition(";")
+        wanted = dict(parameter.strip().partition("=")[::2] for parameter in parameters.split(";"))
+        if first != "application/json" or (wanted.get("g"), wanted.get("v")) != ("meta.k8s.io", "v1"):
+            return ""
+        return wanted.get("as", "")
 
     @property
     def metadata_only(self) -> bool:
-        return "as=PartialObjectMetadata" in self.headers.get("Accept", "")
+        form = "PartialObjectMetadataList" if self.command == "GET" and not self.watches and not self.object_name else "PartialObjectMetadata"
+        return self.wanted_form == form
 
     def shape(self, stored: dict) -> dict:
         """The object as the Accept header wants it."""

@@ -1,7 +1,9 @@
 """What an API server lets the agent do: tokens that end and are renewed, rights that lack, certificates."""
 
 import base64
+import json
 import re
+from pathlib import Path
 
 import pytest
 from conftest import RULES
@@ -124,6 +126,18 @@ def test_an_authority_that_did_not_sign(lab, plane, own_agent):
         wait_reason(agent, "certificate")
     finally:
         agent.stop()
+
+
+def test_metadata_alone_is_what_the_server_sends(plane):
+    """By the very headers that the agent sends: a server that does not know a form sends the whole, and nobody would notice."""
+    source = Path(__file__).resolve().parents[2] / "userspace" / "kubernetes" / "api_transfers.cpp"
+    accepted = {form: header for header, form in re.findall(r'"Accept: (application/json;as=(\w+);[^"]+)"', source.read_text())}
+    for form, path in (("PartialObjectMetadata", "/api/v1/namespaces/default"), ("PartialObjectMetadataList", "/api/v1/namespaces")):
+        status, body = plane.client.raw("GET", path, accept=accepted.pop(form))
+        answer = json.loads(body)
+        assert (status, answer["kind"]) == (200, form)
+        assert all("spec" not in item and item["metadata"]["name"] for item in answer.get("items", [answer]))
+    assert accepted == {}
 
 
 def test_a_server_that_is_not_there_yet(plane, own_agent, client, service):

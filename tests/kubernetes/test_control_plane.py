@@ -1,14 +1,16 @@
 """The agent with a real API server: what is in it counts, at once, and goes on counting when the server is away."""
 
 import json
+import random
 import re
 import time
 
 import pytest
 from h2_peers import Client
 
-# Issue and operators' promise: from the change in the API server to the first RPC that obeys it.
+# What operators are promised, from the change in the API server to the first RPC that obeys it.
 OBEYED_P99 = 0.050
+OBEYED_MOST = 0.5  # of a hundred, on a busy machine
 
 
 def backends(client, service, rpcs=60):
@@ -60,14 +62,17 @@ def test_a_change_is_obeyed_within_50_ms(lab, plane, agent, client, greeters):
         for number in range(100):
             target = greeters[(number + 1) % 2]
             slices["endpoints"][0]["addresses"] = [target.ip]
+            time.sleep(random.uniform(0, 0.02))
             plane.client.replace(slices)
             written = time.monotonic()
             while json.loads(bytes(connection.call().body)[5:])["uuid"] != target.uid:
                 assert time.monotonic() - written < 5, "the change is not obeyed"
             taken.append(time.monotonic() - written)
     taken.sort()
-    print(f"from a change to the first RPC that obeys: p50 {1000 * taken[49]:.1f} ms, p99 {1000 * taken[98]:.1f} ms")
+    p50, p99, most = (1000 * taken[at] for at in (49, 98, 99))
+    print(f"from a change to the first RPC that obeys: p50 {p50:.1f} ms, p99 {p99:.1f} ms, at most {most:.1f} ms")
     assert taken[98] < OBEYED_P99
+    assert taken[99] < OBEYED_MOST, "what nobody woke up for"
 
 
 def virtual_service(host, **rule):
@@ -131,6 +136,19 @@ def test_subsets_know_pods_of_other_nodes(lab, plane, agent, client, greeters, s
 def backends_or_none(client, service):
     result = client.greet(service.target, "--rpcs", 20)
     return None if result["errors"] else set(result["backends"])
+
+
+def test_a_server_that_hangs_for_a_while(plane, agent, client, service, greeters, load):
+    """Its connections stay; nothing comes by them, and then all that was missed."""
+    with plane.hung():
+        time.sleep(10)
+        assert agent.ready()
+        assert len(backends(client, service)) == 3
+    service.set_ready(greeters[0], False)
+    agent.wait_applied(timeout=20)
+    assert backends(client, service) == {pod.uid for pod in greeters[1:]}
+    service.set_ready(greeters[0], True)
+    agent.wait_applied(timeout=20)
 
 
 def test_a_restart_of_the_api_server(lab, plane, agent, client, service, greeters, load):

@@ -12,7 +12,7 @@ from row import BALANCED, PLAIN, RELAYED, ROWS, Declared, End, Row
 
 STREAM = b"".join(bytes([number % 256]) * 1024 for number in range(1000))
 SUM = f"1000 messages, {len(STREAM)} bytes, {hashlib.sha256(STREAM).hexdigest()[:16]}"
-# case -> what a client says that sees what it should; None where that is the server's business.
+# case -> what a client says that sees what it should.
 CASES = {
     "unary": "30 echoed",
     "down": SUM,
@@ -26,9 +26,9 @@ CASES = {
     "unimplemented": "12",
     "compressed": "100000 echoed, gzip",
     "health": "0801",
-    "reflection": None,
+    "reflection": re.compile("[0-9a-f]{64}"),  # of the server's services
 }
-# Twelve seconds of silence, beside the others: pings keep the connection alive, and nobody minds them.
+# Seventeen seconds of silence, beside the others: pings after ten at most, answered within five, keep the connection alive.
 IDLE = {"keepalive": "alive"}
 OVER_TLS = {case: CASES[case] for case in ("unary", "down", "up", "both", "large", "metadata", "cancel", "deadline", "health")}
 CLIENTS = ("go", "cpp", "python", "netty", "okhttp", "node", "rust")
@@ -48,16 +48,16 @@ def play(client: str, tls: bool, end: End, passed: bool = False) -> None:
     command = [*command, end.address, *(["--tls", end.shared / "tls" / "ca.crt"] if tls else [])]
     cases = OVER_TLS if tls else CASES
     # First, while nothing else runs: a server with a call in progress would get none of these.
-    said = lines(end.finish(end.start([*command, "unary"], env=environment)))
+    said = lines(end.ran("the first call", [*command, "unary"], environment))
     idle = [] if tls else [end.start([*command, *IDLE], env=environment)]
-    said |= lines(end.finish(end.start([*command, *(case for case in cases if case != "unary")], env=environment)))
+    said |= lines(end.ran("the others", [*command, *(case for case in cases if case != "unary")], environment))
     if said.get("deadline") in RESET_AT_DEADLINE and (end.side == 1 or passed):
         end.notes.append(f"deadline: {said['deadline']} {('directly', 'through weir')[end.side - 1]}")
         said["deadline"] = CASES["deadline"]
     for case, known in cases.items():
         end.saw(case, said.get(case, "nothing"), known)
     for process in idle:
-        end.saw("keepalive", lines(end.finish(process)).get("keepalive", "nothing"), IDLE["keepalive"])
+        end.saw("keepalive", lines(end.ended("the idle one", process)).get("keepalive", "nothing"), IDLE["keepalive"])
     end.servers = int(said.get("servers", 0))
 
 

@@ -43,11 +43,13 @@ class Step:
     said: str
     expected: int = 0
     # What direct runs must print, where that is known beforehand.
-    known: str | None = None
+    known: str | re.Pattern | None = None
 
     @property
     def right(self) -> bool:
-        return self.status == self.expected and (self.known is None or self.said == self.known)
+        if self.status != self.expected:
+            return False
+        return self.known is None or bool(self.known.fullmatch(self.said) if isinstance(self.known, re.Pattern) else self.said == self.known)
 
 
 @dataclass
@@ -89,17 +91,27 @@ class End:
             process.kill()
             return process.communicate()[0] + f"\nno end after {timeout:g} s".encode()
 
-    def run(self, name: str, argv, expected=0, input: bytes | None = None, timeout=120.0, scrub: dict | None = None, quiet=False) -> None:
+    def ended(self, name: str, process: subprocess.Popen) -> bytes:
+        """What it printed; how it ended is a step."""
+        out = self.finish(process)
+        self.steps.append(Step(f"{name} ended", process.returncode, ""))
+        return out
+
+    def ran(self, name: str, argv, environment: dict | None) -> bytes:
+        return self.ended(name, self.start(argv, env=environment))
+
+    def run(self, name: str, argv, expected=0, input: bytes | None = None, timeout=120.0, scrub: dict | None = None, quiet=False,
+            known: str | None = None) -> None:  # fmt: skip
         """A step: a command in the pod. `scrub`: pattern -> replacement for what is legitimately another each time. `quiet`: what
-        it prints is for people, and only of interest when it fails."""
+        it prints is for people, and only of interest when it fails. `known`: what a direct run must print."""
         process = self.start(argv)
         out = self.finish(process, input, timeout)
         for pattern, replacement in (scrub or {}).items():
             out = re.sub(pattern.encode(), replacement.encode(), out)
         said = "" if quiet and process.returncode == expected else digest(out)
-        self.steps.append(Step(name, process.returncode, said, expected))
+        self.steps.append(Step(name, process.returncode, said, expected, known))
 
-    def saw(self, name: str, text: str, known: str | None = None) -> None:
+    def saw(self, name: str, text: str, known: str | re.Pattern | None = None) -> None:
         """A step that this process did itself."""
         self.steps.append(Step(name, 0, text, known=known))
 

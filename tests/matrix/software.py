@@ -41,7 +41,7 @@ def redis(end: End) -> None:
 @row("postgres", "store", handled=LEARNED)
 @row("postgres", "store")
 def postgres(end: End) -> None:
-    psql = ["psql", "-X", "-q", "-A", "-t", "-h", end.host, "-p", end.port, "-U", "postgres"]
+    psql = ["psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", end.host, "-p", end.port, "-U", "postgres"]
     end.run("version", [*psql, "-c", "SELECT version()"])
     end.run("a table", [*psql, "-c", "CREATE TEMP TABLE t AS SELECT g, md5(g::text) m FROM generate_series(1, 50000) g; "
                         "SELECT count(*), md5(string_agg(m, '' ORDER BY g)) FROM t"])  # fmt: skip
@@ -104,8 +104,8 @@ def curl(end: End, base: str, *options) -> None:
     get("a range", "-r", "1000-1999", f"{base}/large")
     get("not there", "--fail", f"{base}/nothing", expected=22)
     get("three by one connection", f"{base}/small", f"{base}/large", f"{base}/small", "-w", "%{num_connects} %{http_version}\n")
-    get("4 MB up", "-T", "-", "-w", "%{http_code}", f"{base}/upload/{end.side}", input=LARGE)
-    get("and back", f"{base}/upload/{end.side}")
+    get("4 MB up", "-T", "-", "-w", "%{http_code}", f"{base}/upload/{end.side}", input=LARGE, known="201")
+    get("and back", "--fail", f"{base}/upload/{end.side}")
 
 
 @row("http", "http-web")

@@ -76,7 +76,7 @@ class Stage:
 
     def _play(self, row: Row, outcome: Outcome) -> None:
         service = self.services[row.key]
-        detected, bypassed = self._detected(), self.agent.bpf_stat("bypass_learned")
+        detected, bypassed = self._detected(), self._bypassed()
         direct, weir = ends = [self._end(side, row, service) for side in (1, 2)]
         outcome.direct, outcome.weir = direct.steps, weir.steps
         if row.speaks_first:
@@ -85,7 +85,10 @@ class Stage:
             for played in [threads.submit(row.play, end) for end in ends]:
                 played.result()
         outcome.failures += wrong(direct.steps) + differences(direct.steps, weir.steps)
-        past = self.agent.bpf_stat("bypass_learned") - bypassed
+        astray = self._bypassed() - bypassed
+        past = astray.pop("learned", 0)
+        if astray:
+            outcome.failures.append(f"connections went the plain way: {dict(astray)}")
         outcome.handled = self.handled(service, past)
         if outcome.handled != row.handled:
             outcome.failures.append(f"the connections were {outcome.handled}, expected: {row.handled}")
@@ -118,6 +121,10 @@ class Stage:
         """Whether there is a verdict about the Service."""
         verdicts = json.loads(self.agent.weirctl("verdicts", "list", "-o", "json"))
         return any(verdict["service"] == f"{service.namespace}/{service.name}" for verdict in verdicts)
+
+    def _bypassed(self) -> Counter:
+        """Why -> connections that the agent might have had."""
+        return Counter({labels["reason"]: int(value) for name, labels, value in self.agent.samples() if name == "weir_bypass_total"})
 
     def _detected(self) -> Counter:
         """(declared, detected) -> connections."""

@@ -58,9 +58,9 @@ class ApiClient:
             raise
         return connection
 
-    def raw(self, method: str, path: str, body=b"", content_type="application/json") -> tuple[int, bytes]:
+    def raw(self, method: str, path: str, body=b"", content_type="application/json", accept="application/json") -> tuple[int, bytes]:
         """One request; on a connection that an earlier one left, if the server still has it."""
-        headers = {"Content-Type": content_type, "Accept": "application/json"}
+        headers = {"Content-Type": content_type, "Accept": accept}
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
         kept = getattr(self._local, "connection", None)

@@ -6,9 +6,11 @@ the lab. There is nothing but the two of them: no kubelet that runs pods, no con
 
 import base64
 import json
+import os
 import signal
 import ssl
 import subprocess
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -96,6 +98,15 @@ class ControlPlane:
     def stop_api_server(self, how=signal.SIGKILL) -> None:
         """At once, as by the kernel's OOM killer; SIGTERM lets it finish requests, for up to a minute."""
         processes.stop(self._api, timeout=60, first=how)
+
+    @contextmanager
+    def hung(self):
+        """Within the block the API server takes connections and says nothing."""
+        os.kill(self._api.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self._api.pid, signal.SIGCONT)
 
     def _ready(self) -> bool:
         for process, name in ((self._etcd, "etcd"), (self._api, "kube-apiserver")):

@@ -64,12 +64,12 @@ struct ServicePort {
   // Of endpoints: where it is dialled besides (Service::by_endpoint). Not all of the cluster's: see
   // kubernetes/endpoint_addresses.cpp.
   std::vector<base::SocketAddress> endpoint_addresses = {};
-  bool shapes_tcp = false;  // some view means something to connections of any protocol
+  bool shapes_tcp = false;  // some view, or the Service itself, means something to connections of any protocol
   // What goes into the BPF map: `mode`, but none for detect and tcp ports without an
   // endpoint, so that connect() fails as it does without weir.
   Mode diverted_mode() const;
   // Whether connections that are not HTTP/2 may pass by the agent once it is known that they are not: nothing is
-  // declared, and no DestinationRule says how they are to be treated. What it says of HTTP only is not lost to them.
+  // declared, and nobody says how they are to be treated. What is said of HTTP only is not lost to them.
   bool learns() const { return mode == Mode::detect && protocol == Protocol::unknown && !shapes_tcp; }
   // Calls f for the cluster of every view and subset, its own first.
   template <class F>

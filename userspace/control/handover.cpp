@@ -52,7 +52,9 @@ base::Result<Handover> Handover::open(const std::string& run_dir) {
 
 Handover::~Handover() {
   if (!listener_ || successor_) return;
-  unlink(path_.c_str());
+  // The name may be another agent's by now: of one that came after a successor that died.
+  struct stat now {};
+  if (::stat(path_.c_str(), &now) == 0 && now.st_ino == inode_) unlink(path_.c_str());
 }
 
 base::Result<void> Handover::take_over() {
@@ -82,6 +84,9 @@ base::Result<void> Handover::listen() {
   if (bind(listener_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
       ::listen(listener_.get(), 1) != 0)
     return base::system_error("listen on " + path_, errno);
+  struct stat bound {};
+  if (::stat(path_.c_str(), &bound) != 0) return base::system_error("look at " + path_, errno);
+  inode_ = bound.st_ino;
   return {};
 }
 

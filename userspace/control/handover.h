@@ -5,6 +5,8 @@
 // Control thread.
 #pragma once
 
+#include <sys/types.h>
+
 #include <string>
 
 #include "base/clock.h"
@@ -43,6 +45,7 @@ class Handover {
 
   std::string path_;
   base::Fd predecessor_, listener_, successor_;
+  ino_t inode_ = 0;  // of the listener's name
 };
 
 }  // namespace weir::control

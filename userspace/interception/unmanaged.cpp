@@ -37,6 +37,7 @@ std::optional<UnmanagedFilter::Target> UnmanagedFilter::target_of(const TcpSocke
   const base::SocketAddress& vip = socket.id.remote;
   const auto [service, port] = snapshot_->at(vip);
   if (!port || exempt(socket) || !diverts(vip)) return std::nullopt;
+  if (port->mode != config::Mode::l7 && socket.id.local.port < WEIR_PRIVILEGED_PORTS) return std::nullopt;
   if ((*service)->by_endpoint && !tells_agents_apart()) return std::nullopt;
   return Target{*service, port};
 }

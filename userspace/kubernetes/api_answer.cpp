@@ -10,7 +10,6 @@ namespace {
 
 using nlohmann::json;
 
-constexpr size_t kMaxAnswer = size_t{64} << 10;
 constexpr base::Duration kTimeLimit = std::chrono::seconds(5);
 
 std::string seconds_of(WallTime time) {
@@ -36,6 +35,18 @@ std::string text_of(const json* value) {
 std::string metadata_text(const json& object, const char* key) {
   const json* metadata = member(object, "metadata");
   return metadata ? text_of(member(*metadata, key)) : std::string();
+}
+
+json read_json(std::string_view text) {
+  bool too_deep = false;
+  json value = json::parse(
+      text,
+      [&](int depth, json::parse_event_t, json&) {
+        too_deep |= depth > kMaxJsonDepth;
+        return !too_deep;
+      },
+      false);
+  return too_deep ? json(json::value_t::discarded) : value;
 }
 
 std::string said(std::string_view answer) {
@@ -104,8 +115,8 @@ void ShortCaller::on_head(int status, std::optional<base::Duration> retry_after)
 }
 
 bool ShortCaller::on_bytes(std::string_view bytes) {
-  if (answer_.body.size() + bytes.size() > kMaxAnswer) {
-    answer_.error = "the answer is larger than " + std::to_string(kMaxAnswer >> 10) + " KiB";
+  if (answer_.body.size() + bytes.size() > max_answer()) {
+    answer_.error = "the answer is larger than " + std::to_string(max_answer() >> 10) + " KiB";
     return false;
   }
   answer_.body.append(bytes);

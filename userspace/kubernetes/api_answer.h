@@ -16,6 +16,10 @@ namespace weir::kubernetes {
 const nlohmann::json* member(const nlohmann::json& object, const char* key);
 std::string text_of(const nlohmann::json* value);
 std::string metadata_text(const nlohmann::json& object, const char* key);
+// More deeply nested than any object that is read.
+inline constexpr int kMaxJsonDepth = 66;
+// Discarded if it is no JSON, or nested more deeply: who reads it does so by recursion.
+nlohmann::json read_json(std::string_view text);
 // What a metav1.Status says, or the beginning of whatever came instead.
 std::string said(std::string_view answer);
 
@@ -45,7 +49,7 @@ struct ApiAnswer {
   std::string problem() const;
 };
 
-// Who asks one thing at a time and is answered in a few KiB.
+// Who asks one thing at a time and is answered in a few KiB, unless max_answer() says otherwise.
 class ShortCaller : public ApiCaller {
  public:
   std::optional<base::Instant> due() const final { return running_ ? std::nullopt : next(); }
@@ -63,6 +67,8 @@ class ShortCaller : public ApiCaller {
   virtual ApiRequest ask(base::Instant now) = 0;
   virtual void on_answer(base::Instant now, const ApiAnswer& answer) = 0;
   bool running() const { return running_; }
+  // Bytes; an answer that is larger has failed.
+  virtual size_t max_answer() const { return size_t{64} << 10; }
   // The request that runs, if one does, will not be answered.
   void abandon() { running_ = false; }
   WallTime wall() const { return wall_; }

@@ -11,9 +11,12 @@
 
 namespace weir::kubernetes {
 
+// What objects are wanted as. Metadata alone has a name of its own for lists; a server refuses the other one (406).
+enum class ApiForm : uint8_t { whole, metadata, metadata_list };
+
 struct ApiRequest {
-  std::string target;          // path and query
-  bool metadata_only = false;  // as PartialObjectMetadata
+  std::string target;  // path and query
+  ApiForm form = ApiForm::whole;
   const char* method = "GET";
   std::string body = {};  // of another method
   const char* content_type = "application/json";

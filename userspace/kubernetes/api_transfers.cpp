@@ -15,14 +15,25 @@
 namespace weir::kubernetes {
 namespace {
 
-constexpr long kFirstFinalStatus = 200;
+constexpr long kFirstFinalStatus = 200, kUnauthorized = 401;
 constexpr long kConnectTimeoutMs = 10'000;
 constexpr unsigned kDeadPeerMs = 30'000;  // of a peer that acknowledges nothing
 constexpr long kKeepaliveSeconds = 15;
 constexpr long kCaCacheSeconds = 10;  // a renewed CA file is seen after that
-constexpr char kMetadataOnly[] =
-    "Accept: application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=1,"
-    "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=1,application/json";
+
+// A server that knows no such form (an aggregated one) sends the whole.
+// https://kubernetes.io/docs/reference/using-api/api-concepts/#receiving-resources-as-tables
+const char* accept_of(ApiForm form) {
+  switch (form) {
+    case ApiForm::metadata:
+      return "Accept: application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
+    case ApiForm::metadata_list:
+      return "Accept: application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
+    case ApiForm::whole:
+      break;
+  }
+  return "Accept: application/json";
+}
 
 // A server that vanished without a word is noticed by the keepalive's probes, watch or not.
 int on_socket(void* sockets, curl_socket_t fd, curlsocktype) {
@@ -89,7 +100,7 @@ class ApiTransfers::Transfer {
     set(CURLOPT_HEADERDATA, this);
     set(CURLOPT_PRIVATE, this);
     set_credentials(access);
-    if (request.metadata_only) header(kMetadataOnly);
+    header(accept_of(request.form));
     if (!request.body.empty()) set_body(request);
     set(CURLOPT_TIMEOUT_MS, std::chrono::duration_cast<std::chrono::milliseconds>(request.time_limit).count());
     set(CURLOPT_HTTPHEADER, headers_);
@@ -111,17 +122,21 @@ class ApiTransfers::Transfer {
     curl_easy_getinfo(easy_, CURLINFO_LOCAL_PORT, &port);
     return port;
   }
+  // Of the answer; 0: none yet.
+  long status() const {
+    long status = 0;
+    curl_easy_getinfo(easy_, CURLINFO_RESPONSE_CODE, &status);
+    return status;
+  }
   void connect_anew() { set(CURLOPT_FRESH_CONNECT, 1L); }
   void tell_head() {
     if (head_told_) return;
     head_told_ = true;
-    long status = 0;
     curl_off_t retry_after = 0;
-    curl_easy_getinfo(easy_, CURLINFO_RESPONSE_CODE, &status);
     curl_easy_getinfo(easy_, CURLINFO_RETRY_AFTER, &retry_after);
     std::optional<base::Duration> wait;
     if (retry_after > 0) wait = std::chrono::seconds(std::min<curl_off_t>(retry_after, 3600));
-    caller_.on_head(static_cast<int>(status), wait);
+    caller_.on_head(static_cast<int>(status()), wait);
   }
 
  private:
@@ -146,6 +161,8 @@ class ApiTransfers::Transfer {
       set(CURLOPT_SSL_VERIFYHOST, 0L);
     }
     set(CURLOPT_CA_CACHE_TIMEOUT, kCaCacheSeconds);
+    // The folder of public CAs, which libcurl reads besides, vouches for nobody here.
+    if (!access.ca_file.empty() || !access.ca_pem.empty()) set(CURLOPT_CAPATH, static_cast<const char*>(nullptr));
     if (!access.ca_file.empty()) set(CURLOPT_CAINFO, access.ca_file.c_str());
     if (!access.ca_pem.empty()) set_pem(easy_, CURLOPT_CAINFO_BLOB, access.ca_pem);
     if (!access.certificate_file.empty()) set(CURLOPT_SSLCERT, access.certificate_file.c_str());
@@ -165,10 +182,8 @@ class ApiTransfers::Transfer {
   // Line by line, with an empty one at the end; there may be heads of 1xx before.
   static size_t on_header(char* bytes, size_t size, size_t count, void* self) {
     auto& transfer = *static_cast<Transfer*>(self);
-    long status = 0;
-    curl_easy_getinfo(transfer.easy_, CURLINFO_RESPONSE_CODE, &status);
     const std::string_view line(bytes, size * count);
-    if ((line == "\r\n" || line == "\n") && status >= kFirstFinalStatus && !transfer.head_told_) {
+    if ((line == "\r\n" || line == "\n") && transfer.status() >= kFirstFinalStatus && !transfer.head_told_) {
       transfer.heard_ = base::MonotonicClock::now();
       transfer.tell_head();
     }
@@ -215,8 +230,11 @@ void ApiTransfers::cancel(const ApiCaller& caller) {
 void ApiTransfers::end(Transfer& transfer, base::Instant now, const std::string& error) {
   ApiCaller& caller = transfer.caller();
   transfer.tell_head();
+  const bool unknown = transfer.status() == kUnauthorized;
   cancel(caller);
   caller.on_end(now, error);
+  // A client certificate is shown once a connection, and may have been renewed.
+  if (unknown) distrustful_.insert(&caller);
 }
 
 // By a time limit. An answer that stays away may be the server's own affair while others come by that connection.
@@ -245,7 +263,7 @@ void ApiTransfers::run(base::Instant until) {
   const auto wait =
       std::chrono::ceil<std::chrono::milliseconds>(std::max(until - base::MonotonicClock::now(), base::Duration(0)));
   int running = 0;
-  curl_multi_perform(multi_, &running);
+  // Not before it: what is read then would be told after the sleep.
   curl_multi_poll(multi_, nullptr, 0, static_cast<int>(wait.count()), nullptr);
   curl_multi_perform(multi_, &running);
   const base::Instant now = base::MonotonicClock::now();

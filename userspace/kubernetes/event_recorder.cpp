@@ -172,7 +172,7 @@ ApiRequest EventRecorder::ask(base::Instant) {
   const ObjectKey& key = job.about.key;
   if (job.step == Step::look) {
     request.target = path_of(*places_(key.kind), key.namespace_name, key.name);
-    request.metadata_only = true;
+    request.form = ApiForm::metadata;
     return request;
   }
   const Told& told = subjects_[job.object].events[job.message];

@@ -104,6 +104,8 @@ class EventRecorder final : public ShortCaller {
     return job_ ? std::optional(base::Instant::min()) : std::nullopt;
   }
   ApiRequest ask(base::Instant now) override;
+  // An object's annotations may hold it once more (last-applied-configuration); etcd takes 1.5 MiB.
+  size_t max_answer() const override { return size_t{2} << 20; }
   void on_answer(base::Instant now, const ApiAnswer& answer) override;
   Told* track(const config::Finding& finding);  // null: there are too many
   // What is not wrong any more, if it was written before that time.

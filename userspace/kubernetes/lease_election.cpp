@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "kubernetes/document.h"
-
 namespace weir::kubernetes {
 namespace {
 
@@ -20,19 +18,6 @@ int64_t number_of(const json& object, const char* key, int64_t otherwise) {
 
 int64_t whole_seconds(base::Duration duration) {
   return std::chrono::duration_cast<std::chrono::seconds>(duration).count();
-}
-
-// Null if it is nested more deeply than any object that is read: it is copied and written as it is, by recursion.
-json read_lease(const std::string& text) {
-  bool too_deep = false;
-  json lease = json::parse(
-      text,
-      [&](int depth, json::parse_event_t, json&) {
-        too_deep |= depth > kMaxDepth;
-        return !too_deep;
-      },
-      false);
-  return too_deep ? json() : lease;
 }
 
 // What is no UTF-8 must not end the agent.
@@ -124,7 +109,7 @@ void LeaseElection::on_answer(base::Instant now, const ApiAnswer& answer) {
   // Whether or not the server has heard it: it is not tried again, the lease will expire.
   if (asked == Step::release) return go_on(Step::look, now);
   if (outcome == ApiOutcome::ok) {
-    json lease = read_lease(answer.body);
+    json lease = read_json(answer.body);
     if (metadata_text(lease, "resourceVersion").empty()) {
       fail(now, {0, {}, "the lease cannot be read: " + said(answer.body), {}});
     } else {

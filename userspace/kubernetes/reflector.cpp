@@ -1,6 +1,7 @@
 #include "kubernetes/reflector.h"
 
 #include <algorithm>
+#include <array>
 #include <utility>
 
 #include "kubernetes/api_answer.h"
@@ -20,7 +21,9 @@ constexpr base::Duration kShortWatch = std::chrono::seconds(1);
 // ... and after an answer that lasted so long the next failure is the first.
 constexpr base::Duration kLongAnswer = std::chrono::seconds(10);
 constexpr uint32_t kWatchFailures = 5;  // in a row: then the list is asked for anew
-constexpr int kWatchSeconds = 300;      // and up to twice that: the server ends it then
+constexpr std::array kNotOfTheVersion{401, 403, 429, 502, 503};
+constexpr uint32_t kAbsences = 5;   // of every version of what has been there, in a row
+constexpr int kWatchSeconds = 300;  // and up to twice that: the server ends it then
 
 std::string escaped(std::string_view text) {
   static constexpr char kHex[] = "0123456789ABCDEF";
@@ -76,7 +79,7 @@ ApiRequest Reflector::begin(base::Instant now) {
   received_.clear();
   broken_.clear();
   ApiRequest request;
-  request.metadata_only = resource_.metadata_only;
+  if (resource_.metadata_only) request.form = mode_ == Mode::list ? ApiForm::metadata_list : ApiForm::metadata;
   request.target = resource_.versions[version_].path + "?" + resource_.selector;
   if (!resource_.selector.empty()) request.target += "&";
   const int seconds = kWatchSeconds + static_cast<int>(random_() % kWatchSeconds);
@@ -134,7 +137,7 @@ bool Reflector::on_bytes(std::string_view bytes) {
 }
 
 bool Reflector::on_event(std::string_view line) {
-  json event = json::parse(line, nullptr, false);
+  json event = read_json(line);
   const std::string type = text_of(member(event, "type"));
   if (type.empty() || !member(event, "object") || !event["object"].is_object()) {
     broken_ = "an event cannot be read: " + said(line);
@@ -203,21 +206,25 @@ void Reflector::finish_list() {
   changes_->push_back({resource_.name, ApiChange::Retained{std::exchange(listed_, {})}});
   mode_ = Mode::watch;
   failures_ = 0;
+  absences_ = 0;
   synced_ = true;
   missing_ = false;
 }
 
 // The items are taken one by one while the page is read, so that it never stands in memory as a whole tree.
 bool Reflector::read_page() {
-  bool among_items = false;
+  bool among_items = false, too_deep = false;
   const auto take = [&](int depth, json::parse_event_t event, json& parsed) {
+    too_deep |= depth > kMaxJsonDepth;
+    if (too_deep) return false;
     if (event == json::parse_event_t::key && depth == 1) among_items = parsed == "items";
     if (event != json::parse_event_t::object_end || depth != 2 || !among_items) return true;
     put(std::move(parsed));
     return false;
   };
   const json page = json::parse(std::exchange(received_, {}), take, false);
-  if (!page.is_object() || !member(page, "items") || !page["items"].is_array()) return false;
+  const json* items = page.is_object() && !too_deep ? member(page, "items") : nullptr;
+  if (!items || !(items->is_array() || items->is_null())) return false;  // none: null, of metadata alone
   take_version(page);
   continue_ = metadata_text(page, "continue");
   return true;
@@ -252,7 +259,8 @@ void Reflector::on_end(base::Instant now, const std::string& error) {
 }
 
 void Reflector::refused(base::Instant now) {
-  if (status_ == kNotFound && !resource_.group.empty()) return absent(now);
+  // A page for people comes from something in between.
+  if (status_ == kNotFound && !resource_.group.empty() && !received_.starts_with('<')) return absent(now);
   const bool streamed = mode_ == Mode::streamed_list;
   if (streamed && (status_ == kBadRequest || status_ == kUnprocessable)) {
     streams_lists_ = false;
@@ -263,12 +271,16 @@ void Reflector::refused(base::Instant now) {
   fail(now, std::to_string(status_) + " " + said(received_), retry_after_);
 }
 
-// The CRD is not installed, or not in this version: there are no objects, until it is.
+// The CRD is not installed, or not in this version: there are no objects, until it is. Where there were some, it is
+// believed only when it is said again and again: a CRD that goes deletes them first.
 void Reflector::absent(base::Instant now) {
   version_ = (version_ + 1) % resource_.versions.size();
   begin_list();
   due_ = now;
-  if (version_ != 0) return;
+  ++absences_;
+  if (absences_ % resource_.versions.size() != 0) return;
+  if (synced_ && !missing_ && absences_ < kAbsences * resource_.versions.size())
+    return fail(now, "404 " + said(received_));
   finish_list();
   begin_list();
   missing_ = true;
@@ -279,8 +291,12 @@ void Reflector::absent(base::Instant now) {
 
 void Reflector::fail(base::Instant now, std::string problem, std::optional<base::Duration> least) {
   problem_ = std::move(problem);
-  // A list goes on with the next page only within minutes, and some failures of a watch are its resourceVersion's.
-  if (mode_ != Mode::watch || failures_ >= kWatchFailures) begin_list();
+  // A list goes on with the next page only within minutes, and some failures of a watch are its resourceVersion's: none
+  // of a server that is away, busy, or does not know us. A thousand agents that list when it is back would end it
+  // again.
+  const bool of_the_version =
+      status_ != 0 && std::find(kNotOfTheVersion.begin(), kNotOfTheVersion.end(), status_) == kNotOfTheVersion.end();
+  if (mode_ != Mode::watch || (failures_ >= kWatchFailures && of_the_version)) begin_list();
   base::Duration wait = settings_.first_backoff;
   for (uint32_t i = 0; i < failures_ && wait < settings_.longest_backoff; ++i) wait *= 2;
   ++failures_;

@@ -131,6 +131,7 @@ class Reflector final : public ApiCaller {
   std::optional<base::Instant> due_ = base::Instant();
   base::Instant began_{};
   uint32_t failures_ = 0;
+  uint32_t absences_ = 0;  // 404 of a resource that may be missing, since the last list
   std::string problem_;
   uint64_t events_ = 0;
 };

@@ -214,7 +214,8 @@ std::shared_ptr<const config::Service> translate_service(const Service& service,
     entry.protocol = choice.protocol;
     ModeChoice mode = choose_mode(service, port, choice.protocol, policies, settings);
     entry.mode = mode.mode;
-    entry.shapes_tcp = mode.shapes_tcp;
+    // Of these kube-proxy knows nothing, or has endpoints of its own in mind.
+    entry.shapes_tcp = mode.shapes_tcp || service.session_affinity || balancing != config::LoadBalancing::least_request;
     entry.mode_reason = std::move(choice.reason);
     if (!mode.reason.empty()) entry.mode_reason += "; " + mode.reason;
     config::Cluster cluster;

@@ -26,10 +26,11 @@ Dial::Dial(Worker& worker, Source& source, const Dialled& dialled)
   const auto [service, port] = worker.snapshot().at(dialled.address);
   if (!service) return;
   service_ = *service;
-  if (service_->by_endpoint) return;
   const config::Pod& pod = source.pod();
   const auto* cluster = port->cluster_for({}, pod.namespace_name, pod.labels);
-  if (cluster && *cluster) pool_ = &source.pool(*cluster);
+  if (!cluster || !*cluster) return;
+  cluster_ = *cluster;
+  if (!service_->by_endpoint) pool_ = &source.pool(cluster_);
 }
 
 Dial::~Dial() {
@@ -48,10 +49,11 @@ void Dial::start() {
 void Dial::connect() {
   // Of a service that just went (kube-proxy may still know it), or an endpoint that was dialled itself.
   base::SocketAddress to = dialled_.address;
-  config::ConnectionPool settings;
+  const config::ConnectionPool settings = this->settings();
+  // Bytes of a protocol that is not known go to nobody in the clear who is to get them encrypted.
+  if (cluster_ && cluster_->tls_wanted) return fail(telemetry::Flag::UF);
   if (pool_) {
     if (!pool_->may_open()) return fail(telemetry::Flag::UO);  // others came first, while an endpoint was tried perhaps
-    settings = pool_->cluster()->connection_pool;
     const base::Instant now = worker_.reactor().now();
     if (!tried_.empty() && now - begun_ >= kMostTimeouts * settings.connect_timeout) return fail(telemetry::Flag::UF);
     std::vector<const clusters::EndpointState*> tried;
@@ -71,6 +73,12 @@ void Dial::connect() {
   socket_->set_events(*this);
   socket_->connect(to);
   worker_.reactor().timers().schedule(timeout_, worker_.reactor().now() + settings.connect_timeout);
+}
+
+const config::ConnectionPool& Dial::settings() const {
+  static const config::ConnectionPool kDefaults;
+  if (pool_) return pool_->cluster()->connection_pool;
+  return cluster_ ? cluster_->connection_pool : kDefaults;
 }
 
 void Dial::fail(telemetry::Flag flag) {

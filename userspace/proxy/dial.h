@@ -63,6 +63,8 @@ class Dial final : private io::SocketEvents {
   const std::shared_ptr<const config::Service>& service() const { return service_; }
   // Null: the service is gone, or dialled at its endpoints' own addresses, which bytes of any protocol have to reach.
   ClusterPool* pool() const { return pool_; }
+  // What a DestinationRule says of its connections, or the defaults.
+  const config::ConnectionPool& settings() const;
   EndpointPool* endpoint() const { return endpoint_; }  // null: none was found, or released
   const config::Endpoint& endpoint_record() const { return endpoint_record_; }
 
@@ -83,6 +85,7 @@ class Dial final : private io::SocketEvents {
   DialEvents* events_ = nullptr;
   const Dialled dialled_;
   std::shared_ptr<const config::Service> service_;
+  std::shared_ptr<const config::Cluster> cluster_;  // of the port
   ClusterPool* pool_ = nullptr;
   EndpointPool* endpoint_ = nullptr;  // counted among its active requests
   config::Endpoint endpoint_record_;

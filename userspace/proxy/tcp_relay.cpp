@@ -104,6 +104,7 @@ void TcpRelay::unpin(base::Slice& bytes) {
 }
 
 void TcpRelay::pass_on(Side& to) {
+  if (finished_ || to.failed || to.to_send.empty()) return;
   if (source().may_start_work()) return send_rest(to);
   unpin(to.to_send);
   needs_flush();
@@ -138,7 +139,7 @@ void TcpRelay::sent(Side& to, int result) {
   if (!to.to_send.empty()) return unpin(to.to_send);  // on_writable() goes on
   to.to_send = std::exchange(to.next, {});
   Side& from = other(to);
-  if (!to.to_send.empty()) send_rest(to);
+  pass_on(to);
   if (!to.to_send.empty() || !from.ended) return receive_from(from);
   end_for(to);
 }
@@ -241,11 +242,6 @@ void TcpRelay::remove_if_closed() {
   if (!client_.socket && !server_.socket && !dial_closing_) removed();
 }
 
-const config::ConnectionPool& TcpRelay::limits() const {
-  static const config::ConnectionPool kDefaults;
-  return dial_->pool() ? dial_->pool()->cluster()->connection_pool : kDefaults;
-}
-
 void TcpRelay::tick(base::Instant now) {
   if (finished_) return;
   count_bytes();
@@ -254,10 +250,12 @@ void TcpRelay::tick(base::Instant now) {
     watch(server_);
   }
   if (now - started_ >= kKeptAliveAfter) keep_alive();
-  const base::Duration idle = limits().tcp_idle_timeout;
-  const auto& longest = limits().max_connection_duration;
-  if ((idle > base::Duration::zero() && now - last_activity_ > idle) || (longest && now - started_ > *longest))
-    finish({}, false);
+  const base::Duration idle = dial_->settings().tcp_idle_timeout;
+  const auto& longest = dial_->settings().max_connection_duration;
+  telemetry::Flags flags;
+  if (idle > base::Duration::zero() && now - last_activity_ > idle) flags.set(telemetry::Flag::SI);
+  if (longest && now - started_ > *longest) flags.set(telemetry::Flag::DT);
+  if (!flags.empty()) finish(flags, false);
 }
 
 // What a connection that lasts has carried is counted while it does.
@@ -278,7 +276,7 @@ void TcpRelay::watch(Side& side) {
 // An application's own keepalive ends here. A node that loses power says nothing, and a client that only listens would
 // wait for the idle timeout. (The other socket's ends are both on this node.)
 void TcpRelay::keep_alive() {
-  if (!server_.socket || limits().tcp_keepalive || std::exchange(kept_alive_, true)) return;
+  if (!server_.socket || dial_->settings().tcp_keepalive || std::exchange(kept_alive_, true)) return;
   server_.socket->keep_alive(kProbes, kProbeAfterSeconds, kProbeEverySeconds);
 }
 

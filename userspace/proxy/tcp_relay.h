@@ -35,7 +35,7 @@ class TcpRelay final : public Transport, private DialEvents {
     void on_received(base::Slice bytes) override { relay.received(*this, std::move(bytes)); }
     void on_receive_end(int error) override { relay.receive_ended(*this, error); }
     void on_sent(int result) override { relay.sent(*this, result); }
-    void on_writable() override { relay.send_rest(*this); }
+    void on_writable() override { relay.pass_on(*this); }
     void on_closed() override { relay.closed(*this); }
     void on_broken() override { relay.broken(*this); }
 
@@ -66,7 +66,6 @@ class TcpRelay final : public Transport, private DialEvents {
   void unpin(base::Slice& bytes);
   void account();
   void receive_from(Side& from);
-  const config::ConnectionPool& limits() const;
   void fail(Side& side);
   void broken(Side& side);
   void last_words(base::Instant now);

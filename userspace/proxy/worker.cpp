@@ -290,7 +290,7 @@ void Worker::accepted(Source& source, base::Fd socket, const base::SocketAddress
   const auto diverted = options_.original_destination(socket.get());
   if (!diverted) {
     ++stats_.undiverted_accepts;
-    return;
+    return refuse(socket);  // a FIN would look like the server's
   }
   auto connection = std::make_unique<io::Socket>(*reactor_, std::move(socket), true);
   // The listener is on loopback, so the peer is too, unless the application had bound itself to its pod IP; it

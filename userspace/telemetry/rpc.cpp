@@ -5,8 +5,8 @@
 namespace weir::telemetry {
 namespace {
 
-constexpr std::array<const char*, 17> kNames = {"UH", "UF", "UC",  "UR",  "LR", "UO", "OM", "UT", "URX",
-                                                "NR", "NC", "UPE", "DPE", "DC", "SI", "FI", "DI"};
+constexpr std::array<const char*, 18> kNames = {"UH", "UF", "UC",  "UR",  "LR", "UO", "OM", "UT", "URX",
+                                                "NR", "NC", "UPE", "DPE", "DC", "SI", "FI", "DI", "DT"};
 
 }  // namespace
 

@@ -29,9 +29,10 @@ enum class Flag : uint32_t {
   UPE = 1u << 11,  // upstream protocol error
   DPE = 1u << 12,  // downstream protocol error
   DC = 1u << 13,   // downstream connection termination
-  SI = 1u << 14,   // stream idle timeout
+  SI = 1u << 14,   // stream idle timeout; of a relayed connection, tcp.idleTimeout
   FI = 1u << 15,   // fault injected
   DI = 1u << 16,   // delay injected
+  DT = 1u << 17,   // connection duration timeout
 };
 
 class Flags {

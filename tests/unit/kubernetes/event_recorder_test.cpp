@@ -137,7 +137,7 @@ class EventServer {
       if (fault.status != 200) return fault;
     }
     if (method == "GET") {
-      EXPECT_TRUE(request.metadata_only);
+      EXPECT_EQ(request.form, ApiForm::metadata);
       const auto found = objects.find(request.target.substr(request.target.rfind('/') + 1));
       return found == objects.end() ? Answer{404, "{}"} : Answer{200, found->second.dump()};
     }

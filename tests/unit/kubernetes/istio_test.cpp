@@ -451,6 +451,20 @@ TEST(IstioRules, WhatADestinationRuleSaysOfConnectionsDecidesHowPortsAreTaken) {
   }
 }
 
+// Connections that passed by the agent would be spread by kube-proxy, to endpoints of its own choice.
+TEST(IstioRules, WhatTheServiceItselfSaysOfConnectionsIsNotLostByLearning) {
+  const auto learns = [](const std::string& metadata, const std::string& spec) {
+    World world({"apiVersion: v1\nkind: Service\nmetadata: {name: greeter" + metadata +
+                 "}\nspec: {clusterIP: 10.96.0.10, ports: [{name: x, port: 81}]" + spec + "}\n"});
+    world.build();
+    return world.service("greeter")->ports[0].learns();
+  };
+  EXPECT_TRUE(learns("", ""));
+  EXPECT_TRUE(learns("", ", sessionAffinity: None"));
+  EXPECT_FALSE(learns("", ", sessionAffinity: ClientIP"));
+  EXPECT_FALSE(learns(", annotations: {weir.dev/load-balancing: ROUND_ROBIN}", ""));
+}
+
 TEST(IstioRules, HttpRulesForAPortThatNeedNotBeHttp2AreToldOf) {
   const auto found = [](const std::string& ports) {
     World world({"apiVersion: v1\nkind: Service\nmetadata: {name: greeter}\nspec: {clusterIP: 10.96.0.10, ports: [" +

@@ -219,16 +219,41 @@ TEST_F(ReflectorTest, WaitsLongerWithEachFailureAndListsAnewAfterSome) {
   lasts = seconds(0);
   base::Duration least = milliseconds(100), most = milliseconds(300);
   for (int i = 0; i < 12; ++i) {
-    answer(503, "");
+    answer(504, "");
     ask();
     EXPECT_GE(waited, least) << i;
     EXPECT_LE(waited, most) << i;
-    reflector->on_head(503, std::nullopt);
+    reflector->on_head(504, std::nullopt);
     reflector->on_end(now, "");
     least = std::min<base::Duration>(least * 4, seconds(15));
     most = std::min<base::Duration>(most * 4, seconds(45));
   }
   EXPECT_TRUE(has(ask(), "sendInitialEvents")) << "the version may be what is wrong";
+}
+
+TEST_F(ReflectorTest, AServerThatIsAwayOrBusyTakesNoVersionAway) {
+  list();
+  lasts = seconds(0);
+  for (const int status : {503, 429, 401, 403, 502}) {
+    for (int i = 0; i < 8; ++i) answer(status, "");
+    EXPECT_TRUE(has(ask(), "&resourceVersion=")) << status;
+    reflector->on_end(now, "");
+  }
+  for (int i = 0; i < 8; ++i) {
+    EXPECT_FALSE(has(ask(), "sendInitialEvents")) << "connection refused, " << i;
+    reflector->on_end(now, "Connection refused");
+  }
+}
+
+TEST_F(ReflectorTest, WhatIsNestedBeyondAllObjectsIsRefused) {
+  const size_t kDeep = 200'000;
+  const std::string nest = std::string(kDeep, '[') + std::string(kDeep, ']');
+  const std::string deep = R"({"metadata":{"name":"r","namespace":"a","resourceVersion":"3"},"spec":)" + nest + "}";
+  answer(200, event("ADDED", deep));
+  EXPECT_TRUE(has(reflector->problem(), "an event cannot be read")) << reflector->problem();
+  EXPECT_TRUE(changes.empty());
+  answer(200, R"({"metadata":{"resourceVersion":"3"},"items":[)" + deep + "]}");
+  EXPECT_TRUE(has(reflector->problem(), "the list cannot be read")) << reflector->problem();
 }
 
 TEST_F(ReflectorTest, AWatchThatEndsAtOnceIsAFailure) {
@@ -340,10 +365,47 @@ TEST_F(MissingResource, CountsAsEmptyUntilItIsAskedForAgain) {
   EXPECT_EQ(waited, base::Duration(0));
   EXPECT_EQ(heard(), (Lines{"put r", "retained r"}));
   EXPECT_FALSE(reflector->missing());
-  // The CRD is removed, and its objects with it.
-  answer(404, "404 page not found");
+  // The CRD is removed, and its objects with it. It is asked for several times over some seconds.
+  lasts = seconds(0);
+  answer(404, "<html><body>404 Not Found: nginx</body></html>");
+  const base::Instant begun = now;
+  for (int i = 0; i < 9; ++i) answer(404, "404 page not found");
+  EXPECT_EQ(heard(), Lines{});
+  EXPECT_EQ(reflector->problem(), "404 404 page not found");
+  EXPECT_GT(now - begun, milliseconds(1500));
   answer(404, "404 page not found");
   EXPECT_EQ(heard(), Lines{"retained"});
+  EXPECT_TRUE(reflector->missing());
+}
+
+TEST_F(MissingResource, IsMissingOnlyInAllItsVersions) {
+  answer(404, "404 page not found");
+  answer(200, bookmark(4, true));
+  EXPECT_EQ(heard(), Lines{"retained"});
+  EXPECT_FALSE(reflector->missing());
+  lasts = seconds(0);
+  // v1beta1 goes, which was the last that was asked for; v1 has come meanwhile.
+  EXPECT_TRUE(has(answer(404, "404 page not found"), "/v1beta1/"));
+  EXPECT_TRUE(has(answer(200, bookmark(5, true)), "/v1/"));
+  EXPECT_FALSE(reflector->missing());
+}
+
+class MetadataOnly : public ReflectorTest {
+ protected:
+  MetadataOnly() : ReflectorTest(pods_elsewhere("node-1")) {}
+};
+
+// A server refuses the one where the other belongs, and says null of a list without items.
+TEST_F(MetadataOnly, IsAskedForAsAnObjectOrAsAList) {
+  EXPECT_EQ(reflector->begin(now).form, ApiForm::metadata);
+  reflector->on_head(400, std::nullopt);
+  reflector->on_end(now, "");
+  EXPECT_EQ(reflector->begin(now).form, ApiForm::metadata_list);
+  reflector->on_head(200, std::nullopt);
+  reflector->on_bytes(R"({"kind":"PartialObjectMetadataList","metadata":{"resourceVersion":"7"},"items":null})");
+  reflector->on_end(now, "");
+  EXPECT_TRUE(reflector->synced());
+  EXPECT_EQ(reflector->begin(now).form, ApiForm::metadata);
 }
 
 // What becomes no object, but has to be told: by its findings alone.
@@ -402,7 +464,7 @@ TEST_F(PodsElsewhere, KeepOnlyTheLabelsThatAreAskedFor) {
                           R"("namespace":"default","uid":"u-1","resourceVersion":"3","annotations":{"a":"b"},)"
                           R"("labels":{"version":"v1","app":"x"}}})";
   const auto request = reflector->begin(now);
-  EXPECT_TRUE(request.metadata_only);
+  EXPECT_EQ(request.form, ApiForm::metadata);
   EXPECT_TRUE(has(request.target, "fieldSelector=spec.nodeName%21%3Dnode-1&")) << request.target;
   reflector->on_head(200, std::nullopt);
   reflector->on_bytes(event("ADDED", pod));

@@ -307,10 +307,7 @@ TEST_F(DetectTest, RefusalOfEveryEndpointResetsTheClient) {
   start();
   Peer& app = raw_client();
   ASSERT_TRUE(until([&] { return app.reset; }));
-  const auto all = totals();
-  EXPECT_TRUE(std::any_of(all.tcps.begin(), all.tcps.end(), [](const auto& entry) {
-    return flags_of(entry.first.flags).has(Flag::UF) && entry.second.closed == 1;
-  }));
+  EXPECT_TRUE(relay_ended_with(Flag::UF));
 }
 
 TEST_F(DetectTest, ClientThatSpeaksWhileTheConnectIsUnderWay) {
@@ -389,6 +386,7 @@ TEST_F(DetectTest, RelaysEndWhenTheyAreIdleOrOld) {
   Peer& idle = raw_client();
   ASSERT_TRUE(until([&] { return idle.received == "220 mail"; }));
   EXPECT_TRUE(until([&] { return idle.ended; }, 5s));
+  EXPECT_TRUE(until([&] { return relay_ended_with(Flag::SI); }));
   cluster.connection_pool.tcp_idle_timeout = 0s;
   cluster.connection_pool.max_connection_duration = 1500ms;
   apply();
@@ -401,6 +399,7 @@ TEST_F(DetectTest, RelaysEndWhenTheyAreIdleOrOld) {
       },
       5s));
   EXPECT_GE(base::MonotonicClock::now() - begun, 1500ms);
+  EXPECT_TRUE(until([&] { return relay_ended_with(Flag::DT); }));
 }
 
 TEST_F(DetectTest, DeclaredTcpIsRelayedWithoutALook) {

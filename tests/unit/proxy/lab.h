@@ -223,6 +223,14 @@ class Lab : public ::testing::Test {
     return on_worker([this] { return worker_->reactor().buffers().allocated(); });
   }
 
+  // Whether exactly one relayed connection has ended with the flag.
+  bool relay_ended_with(telemetry::Flag flag) const {
+    const auto all = totals();
+    return std::any_of(all.tcps.begin(), all.tcps.end(), [&](const auto& entry) {
+      return flags_of(entry.first.flags).has(flag) && entry.second.closed == 1;
+    });
+  }
+
   struct Outcome {
     uint64_t rpcs = 0;
     int response_code = 0;

@@ -235,7 +235,7 @@ std::string reflection(grpc::GenericStub& stub) {
 
 std::string keepalive(grpc::GenericStub& stub) {
   Call call(stub, "Both");
-  for (const auto pause : {12s, 0s}) {
+  for (const auto pause : {17s, 0s}) {
     if (call.exchange(block(1, 10)) != block(1, 10)) return "dead";
     std::this_thread::sleep_for(pause);
   }

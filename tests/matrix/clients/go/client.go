@@ -244,7 +244,7 @@ func keepAlive(c client, ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	for _, pause := range []time.Duration{12 * time.Second, 0} {
+	for _, pause := range []time.Duration{17 * time.Second, 0} {
 		answer, err := exchange(stream, block(1, 10))
 		if err != nil || !bytes.Equal(answer, block(1, 10)) {
 			return "dead", err

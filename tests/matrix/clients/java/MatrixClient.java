@@ -206,7 +206,7 @@ final class MatrixClient {
 
   private String keepalive() throws Exception {
     BothWays call = new BothWays("Both", MethodDescriptor.MethodType.BIDI_STREAMING, channel);
-    for (int pause : new int[] {12_000, 0}) {
+    for (int pause : new int[] {17_000, 0}) {
       if (!Arrays.equals(call.exchange(block(1, 10)), block(1, 10))) return "dead";
       Thread.sleep(pause);
     }

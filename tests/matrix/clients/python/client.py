@@ -168,7 +168,7 @@ def reflection(channel) -> str:
 @case
 def keepalive(channel) -> str:
     stream = Both(channel)
-    for pause in (12, 0):
+    for pause in (17, 0):
         if stream.exchange(block(1, 10)) != block(1, 10):
             return "dead"
         time.sleep(pause)

@@ -203,7 +203,7 @@ async fn play(case: &str, client: &mut Grpc<Channel>) -> Said {
         }
         "keepalive" => {
             let (sender, mut receiver, reader) = both(client, "Both", None).await?;
-            for pause in [12, 0] {
+            for pause in [17, 0] {
                 sender.send(block(1, 10)).await.map_err(|_| Status::aborted("ended"))?;
                 if receiver.recv().await != Some(block(1, 10)) {
                     return Ok("dead".into());
@@ -235,7 +235,7 @@ async fn main() {
     let target = arguments.remove(0);
     let tls = arguments.first().is_some_and(|a| a == "--tls");
     let mut endpoint = Endpoint::from_shared(format!("{}://{target}", if tls { "https" } else { "http" })).unwrap();
-    endpoint = endpoint.http2_keep_alive_interval(Duration::from_secs(1)).keep_alive_while_idle(true);
+    endpoint = endpoint.http2_keep_alive_interval(Duration::from_secs(1)).keep_alive_timeout(Duration::from_secs(5)).keep_alive_while_idle(true);
     if tls {
         let authority = Certificate::from_pem(std::fs::read(&arguments[1]).unwrap());
         endpoint = endpoint.tls_config(ClientTlsConfig::new().ca_certificate(authority)).unwrap();
