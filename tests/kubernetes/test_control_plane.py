@@ -182,7 +182,7 @@ def test_what_changed_while_the_agent_could_not_see_it(lab, plane, agent, client
     assert re.search(r"the watch ended: .*too old", said), f"there was no 410: {said}"
     assert backends(client, service) == {pod.uid for pod in greeters[:2]}
     service.set_ready(greeters[2], True)
-    agent.wait_applied()
+    agent.wait_applied(timeout=20)  # of a server that has just started
 
 
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGKILL"])

@@ -263,8 +263,10 @@ void ApiTransfers::run(base::Instant until) {
   const auto wait =
       std::chrono::ceil<std::chrono::milliseconds>(std::max(until - base::MonotonicClock::now(), base::Duration(0)));
   int running = 0;
-  // Not before it: what is read then would be told after the sleep.
+  // Not before it: what is read then would be told after the sleep. Twice after it: what one transfer reads from a
+  // connection may be another's, which has had its turn.
   curl_multi_poll(multi_, nullptr, 0, static_cast<int>(wait.count()), nullptr);
+  curl_multi_perform(multi_, &running);
   curl_multi_perform(multi_, &running);
   const base::Instant now = base::MonotonicClock::now();
   int left = 0;

@@ -234,6 +234,7 @@ void Reflector::on_end(base::Instant now, const std::string& error) {
   running_ = false;
   if (now - began_ > kLongAnswer) failures_ = 0;
   if (status_ == kGone || expired_) {
+    if (mode_ == Mode::watch) failures_ = 0;  // who says so is there again, and the list is not to be waited for
     begin_list();
     return fail(now, broken_.empty() ? said(received_) : broken_);
   }

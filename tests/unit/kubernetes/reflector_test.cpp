@@ -245,6 +245,15 @@ TEST_F(ReflectorTest, AServerThatIsAwayOrBusyTakesNoVersionAway) {
   }
 }
 
+TEST_F(ReflectorTest, AServerThatIsBackIsNotWaitedForOnceMore) {
+  list();
+  lasts = seconds(0);
+  for (int i = 0; i < 8; ++i) answer(503, "");
+  answer(200, event("ERROR", status(410, "too old resource version")));
+  EXPECT_TRUE(has(ask(), "sendInitialEvents"));
+  EXPECT_LE(waited, milliseconds(300));
+}
+
 TEST_F(ReflectorTest, WhatIsNestedBeyondAllObjectsIsRefused) {
   const size_t kDeep = 200'000;
   const std::string nest = std::string(kDeep, '[') + std::string(kDeep, ']');
