@@ -40,6 +40,8 @@ PORTS = (Declared("grpc"), Declared("api-port"))
 # grpc-go's server resets a call at its deadline, too. Clients that hear of that before their own timer goes off tell their
 # application CANCELLED (or UNKNOWN). Where weir balances, it knows the deadline, and they get DEADLINE_EXCEEDED without exception.
 RESET_AT_DEADLINE = ("1", "2")
+# What tonic's own timer says, too, if it goes off first: CANCELLED.
+CANCELS_AT_DEADLINE = ("rust",)
 
 
 def play(client: str, tls: bool, end: End, passed: bool = False) -> None:
@@ -51,7 +53,7 @@ def play(client: str, tls: bool, end: End, passed: bool = False) -> None:
     said = lines(end.ran("the first call", [*command, "unary"], environment))
     idle = [] if tls else [end.start([*command, *IDLE], env=environment)]
     said |= lines(end.ran("the others", [*command, *(case for case in cases if case != "unary")], environment))
-    if said.get("deadline") in RESET_AT_DEADLINE and (end.side == 1 or passed):
+    if said.get("deadline") in RESET_AT_DEADLINE and (end.side == 1 or passed or client in CANCELS_AT_DEADLINE):
         end.notes.append(f"deadline: {said['deadline']} {('directly', 'through weir')[end.side - 1]}")
         said["deadline"] = CASES["deadline"]
     for case, known in cases.items():

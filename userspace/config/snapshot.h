@@ -95,7 +95,6 @@ struct Service {
   bool by_endpoint = false;           // headless, and dialled at its endpoints' own addresses
   std::vector<ServicePort> ports;
   Labels labels;
-  Labels annotations;
   std::vector<std::shared_ptr<const VirtualService>> virtual_services;  // that name it, the winning one first
   const ServicePort* find_port(uint16_t port) const;                    // TCP ports only
   bool has_subset(std::string_view name) const;                         // for any client

@@ -89,6 +89,12 @@ bool decode_identity(ObjectReader& reader, const KnownKind& known, Metadata& met
   return !reader.rejected();
 }
 
+// Others' may be as large as the whole object (last-applied-configuration), and of thousands of objects.
+bool is_read(std::string_view annotation) {
+  return annotation.starts_with("weir.dev/") || annotation.starts_with("networking.istio.io/") ||
+         annotation.starts_with("traffic.sidecar.istio.io/") || annotation == "kubernetes.io/config.hash";
+}
+
 void decode_metadata(ObjectReader& reader, Metadata& metadata) {
   const json& fields = reader.object(reader.root(), "metadata");
   metadata.uid = reader.string(fields, "uid");
@@ -96,6 +102,7 @@ void decode_metadata(ObjectReader& reader, Metadata& metadata) {
     reader.reject(Code::bad_value, fields, "uid", "is " + shown(metadata.uid) + ", which is no UID");
   metadata.labels = reader.string_map(fields, "labels");
   metadata.annotations = reader.string_map(fields, "annotations");
+  std::erase_if(metadata.annotations, [](const auto& annotation) { return !is_read(annotation.first); });
   metadata.created = reader.string(fields, "creationTimestamp");
   metadata.deleting = reader.optional_string(fields, "deletionTimestamp").has_value();
   metadata.origin = reader.origin();

@@ -199,7 +199,6 @@ std::shared_ptr<const config::Service> translate_service(const Service& service,
   const auto headless = service.metadata.annotations.find("weir.dev/balance-headless");
   result.by_endpoint = service.headless && headless != service.metadata.annotations.end() && headless->second == "true";
   result.labels = service.metadata.labels;
-  result.annotations = service.metadata.annotations;
   report_settings(service, slices, settings, findings);
   report_detect_annotation(service, findings);
   result.virtual_services = rules.routes_of(result.fqdn);

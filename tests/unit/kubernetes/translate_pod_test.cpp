@@ -216,7 +216,7 @@ TEST(Pods, AnAddressGoesToThePodThatStays) {
 }
 
 TEST(Pods, CarryWhatLogsNeed) {
-  World world({pod("name: a, uid: u-1, labels: {app: x}, annotations: {n: m}", "serviceAccountName: sa, nodeName: here",
+  World world({pod("name: a, uid: u-1, labels: {app: x}, annotations: {n: m, kubernetes.io/config.hash: abc}", "serviceAccountName: sa, nodeName: here",
                    "podIP: 10.0.0.1")});
   const config::Pod pod = *world.build()->pods[0];
   EXPECT_EQ(pod.qualified_name(), "default/a");
@@ -224,7 +224,7 @@ TEST(Pods, CarryWhatLogsNeed) {
   EXPECT_EQ(pod.service_account, "sa");
   EXPECT_EQ(pod.node_name, "here");
   EXPECT_EQ(pod.labels.at("app"), "x");
-  EXPECT_EQ(pod.annotations.at("n"), "m");
+  EXPECT_EQ(pod.annotations, (config::Labels{{"kubernetes.io/config.hash", "abc"}})) << "nobody reads others";
 }
 
 }  // namespace

@@ -167,7 +167,7 @@ TEST(Services, HaveNamesAddressesAndProtocols) {
   World world({R"(
 apiVersion: v1
 kind: Service
-metadata: {name: s, namespace: shop, labels: {a: b}, annotations: {c: d}}
+metadata: {name: s, namespace: shop, labels: {a: b}}
 spec:
   clusterIPs: [10.96.0.1, "fd00::1"]
   ports:
@@ -185,7 +185,6 @@ spec:
   EXPECT_EQ(s->fqdn, "s.shop.svc.example.org");
   EXPECT_EQ(s->vips.size(), 2u);
   EXPECT_EQ(s->labels.at("a"), "b");
-  EXPECT_EQ(s->annotations.at("c"), "d");
   ASSERT_EQ(s->ports.size(), 6u);
   EXPECT_EQ(s->ports[0].cluster->name, "outbound|50051||s.shop.svc.example.org");
   EXPECT_EQ(s->ports[0].cluster->load_balancing, config::LoadBalancing::least_request);

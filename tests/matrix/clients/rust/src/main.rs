@@ -163,7 +163,9 @@ async fn play(case: &str, client: &mut Grpc<Channel>) -> Said {
             let (sender, mut receiver, reader) = both(client, "Both", Some(&id)).await?;
             sender.send(block(1, 10)).await.map_err(|_| Status::aborted("ended"))?;
             let echoed = receiver.recv().await == Some(block(1, 10));
+            // Only when both halves are gone the stream is reset.
             reader.abort();
+            drop(sender);
             for _ in 0..100 {
                 let heard = unary(client, "Cancelled", request(Bytes::from(id.clone()))).await?;
                 if heard.get_ref().as_ref() == b"1" {
