@@ -2,6 +2,7 @@
 
 import os
 import re
+from pathlib import Path
 
 import pytest
 
@@ -89,6 +90,16 @@ def test_a_pod_with_a_sidecar_is_refused_and_says_why(cluster, weir):
     described = processes.wait_until(refused, 20, "the pod with a sidecar is refused", interval=0.3)
     assert described["reason"] == "has the container istio-proxy"
     cluster.kubectl("delete", "pod", "sidecar", f"--namespace={APP}")
+
+
+def test_the_runtime_confines_the_agent(cluster, weir):
+    """By the seccomp profile that the chart puts on the node (2: filtered)."""
+    (pid,) = cluster.agent_processes()
+    process = Path(f"/proc/{pid}")
+    assert re.search(r"^Seccomp:\s+2$", (process / "status").read_text(), re.MULTILINE)
+    environment = dict(entry.partition("=")[::2] for entry in (process / "environ").read_text().split("\0"))
+    limit = cluster.agents()[0]["spec"]["containers"][0]["resources"]["limits"]["memory"]
+    assert limit.endswith("Gi") and int(environment["WEIR_MEMORY_LIMIT"]) == int(limit.removesuffix("Gi")) << 30
 
 
 def test_every_agent_passes_helm_test(cluster, weir):

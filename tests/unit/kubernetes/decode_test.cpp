@@ -17,7 +17,7 @@ TEST(Decode, ReadsAService) {
   SourceContents contents = read_manifest(R"(
 apiVersion: v1
 kind: Service
-metadata: {name: s, namespace: ns, labels: {a: b}, annotations: {c: d}}
+metadata: {name: s, namespace: ns, labels: {a: b}, annotations: {c: d, weir.dev/detect: "off"}}
 spec:
   type: NodePort
   clusterIP: 10.96.0.1
@@ -55,7 +55,7 @@ spec:
   EXPECT_EQ(service.ports[0], (ServicePort{"grpc", 50051, "TCP", "grpc", "grpc", 16}));
   EXPECT_EQ(service.ports[1], (ServicePort{"dns", 53, "UDP", std::nullopt, "5353", 18}));
   EXPECT_EQ(service.metadata.labels.at("a"), "b");
-  EXPECT_EQ(service.metadata.annotations.at("c"), "d");
+  EXPECT_EQ(service.metadata.annotations, (Labels{{"weir.dev/detect", "off"}})) << "nobody reads others";
   EXPECT_EQ(service.metadata.origin, (Origin{"f.yaml", 2}));
 }
 
