@@ -80,8 +80,11 @@ class Node:
         """Of the worker, and of all other threads."""
         worker = other = 0
         for task in Path(f"/proc/{self.agent.pid}/task").iterdir():
-            ns = int((task / "schedstat").read_text().split()[0])
-            if (task / "comm").read_text().startswith("worker-"):
+            try:
+                ns, name = int((task / "schedstat").read_text().split()[0]), (task / "comm").read_text()
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # it has ended meanwhile
+            if name.startswith("worker-"):
                 worker += ns
             else:
                 other += ns
