@@ -216,8 +216,8 @@ TEST(Pods, AnAddressGoesToThePodThatStays) {
 }
 
 TEST(Pods, CarryWhatLogsNeed) {
-  World world({pod("name: a, uid: u-1, labels: {app: x}, annotations: {n: m, kubernetes.io/config.hash: abc}", "serviceAccountName: sa, nodeName: here",
-                   "podIP: 10.0.0.1")});
+  World world({pod("name: a, uid: u-1, labels: {app: x}, annotations: {n: m, kubernetes.io/config.hash: abc}",
+                   "serviceAccountName: sa, nodeName: here", "podIP: 10.0.0.1")});
   const config::Pod pod = *world.build()->pods[0];
   EXPECT_EQ(pod.qualified_name(), "default/a");
   EXPECT_EQ(pod.uid, "u-1");
