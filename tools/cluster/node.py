@@ -100,7 +100,7 @@ class Node:
         self._spawn(self.settings.etcd())
         self._spawn(self.settings.containerd())
         self._spawn(self.settings.api_server())
-        self._wait("containerd", lambda: self._says("ctr", "--address", CONTAINERD, "version"))
+        self._wait_containerd()
         for image in images:
             self.run("ctr", "--address", CONTAINERD, "--namespace", "k8s.io", "images", "import", image, timeout=300.0)
         say("containerd and images")
@@ -121,6 +121,8 @@ class Node:
             self._running[name].wait(10)
         for name in programs:
             self._spawn(getattr(self.settings, name)())
+            if name == "containerd":  # a kubelet that does not find it ends, and here nobody starts it again
+                self._wait_containerd()
 
     def _end_processes(self) -> None:
         cgroups.remove(self._cgroup)
@@ -164,6 +166,9 @@ class Node:
         """What a command prints; empty while it fails."""
         done = self.run(*argv, check=False)
         return done.stdout if done.returncode == 0 else ""
+
+    def _wait_containerd(self) -> None:
+        self._wait("containerd", lambda: self._says("ctr", "--address", CONTAINERD, "version"))
 
     def _wait(self, name: str, condition, timeout=90.0) -> None:
         """Until the condition holds; ends at once, with the log, when one of the programs does."""

@@ -297,27 +297,6 @@ TEST_F(BudgetTest, ABusyPodDoesNotDelayAnother) {
   worker().remove_source("quiet-uid");
 }
 
-// Of saturated relays every chunk comes while the one before is on its way: none may be passed on by the way.
-TEST_F(BudgetTest, ABusyPodsRelaysSpendNoMoreThanItHas) {
-  mode = config::Mode::tcp;
-  auto& server = backend<RawBackend>();
-  start();
-  Peer& quiet = raw_client(connect_to(enrol_other("quiet-uid")));
-  constexpr size_t kRelays = 12, kBytes = 2 << 20;
-  for (size_t i = 0; i < kRelays; ++i) raw_client().send(std::string(kBytes, 'b'));
-  int64_t lowest = 0;
-  const auto received = [&] {
-    quiet.send("x");  // so that they share the worker
-    lowest = std::min(lowest, on_worker([&] { return worker().source("client-uid")->credit(); }));
-    size_t bytes = 0;
-    for (const auto& connection : server.connections) bytes += connection->received.size();
-    return bytes >= kRelays * kBytes;
-  };
-  ASSERT_TRUE(until(received, 30s));
-  EXPECT_GT(lowest, -200);
-  worker().remove_source("quiet-uid");
-}
-
 TEST_F(BudgetTest, WhatWaitedForALaterTurnIsServedBeforeTheConnectionsEnd) {
   backend();
   start();
