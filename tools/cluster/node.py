@@ -117,8 +117,9 @@ class Node:
     def restart(self, *programs: str) -> None:
         """SIGKILL for programs of the node ("containerd", "kubelet"), which are started again; pods are left alone."""
         for name in programs:
-            self._running[name].kill()
-            self._running[name].wait(10)
+            killed = self._running.pop(name)
+            killed.kill()
+            killed.wait(10)
         for name in programs:
             self._spawn(getattr(self.settings, name)())
             if name == "containerd":  # a kubelet that does not find it ends, and here nobody starts it again
