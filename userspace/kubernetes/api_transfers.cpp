@@ -22,7 +22,6 @@ constexpr long kKeepaliveSeconds = 15;
 constexpr long kCaCacheSeconds = 10;  // a renewed CA file is seen after that
 
 // A server that knows no such form (an aggregated one) sends the whole.
-// https://kubernetes.io/docs/reference/using-api/api-concepts/#receiving-resources-as-tables
 const char* accept_of(ApiForm form) {
   switch (form) {
     case ApiForm::metadata:
