@@ -148,15 +148,16 @@ class Watch:
         return self
 
     def _sample(self) -> None:
-        last, at = self.node.cpu_seconds_by_kind(), time.monotonic()
+        begun, last = time.monotonic(), self.node.cpu_seconds_by_kind()
         while not self.over.wait(0.05):
             self.peak = max(self.peak, self.node.agent.resident_kib())
-            if time.monotonic() - at < 0.5:
+            if (now := time.monotonic()) - begun < 0.5:
                 continue
-            (worker, other), elapsed = self.node.cpu_seconds_by_kind(), time.monotonic() - at
+            worker, other = self.node.cpu_seconds_by_kind()
+            elapsed = time.monotonic() - begun  # this thread may have waited for the CPU before it read, or after
             self.cores = max(self.cores, (worker - last[0] + other - last[1]) / elapsed)
             self.other_cores = max(self.other_cores, (other - last[1]) / elapsed)
-            last, at = (worker, other), at + elapsed
+            begun, last = now, (worker, other)
 
     def __exit__(self, *_):
         self.over.set()

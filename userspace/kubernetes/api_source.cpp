@@ -240,8 +240,9 @@ void ApiSource::hand_over() {
   const bool first_sync = !queue_synced_ && all_synced();
   queue_synced_ |= first_sync;
   if (heard_.empty() && !first_sync) return;
+  if (queue_.empty()) queue_.swap(heard_);
   std::move(heard_.begin(), heard_.end(), std::back_inserter(queue_));
-  heard_.clear();
+  heard_ = {};  // with its memory: a list may have been long
   eventfd_write(news_.get(), 1);
 }
 
