@@ -28,4 +28,11 @@ struct MonotonicClock {
 
 using Instant = MonotonicClock::time_point;
 
+// The CPU time that the calling thread has used.
+inline Duration thread_cpu_time() {
+  timespec ts;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+  return std::chrono::seconds(ts.tv_sec) + Duration(ts.tv_nsec);
+}
+
 }  // namespace weir::base

@@ -81,6 +81,9 @@ class Connection {
   // of `bytes`. After a connection error nothing more is processed. Returns how many bytes were taken: all,
   // unless counters().work() has grown by `most_work`; then the rest is to be given again.
   uint32_t receive(const base::Slice& bytes, base::Instant now, uint64_t most_work = UINT64_MAX);
+  // What streams hold that nobody has read goes back to the peer's connection window at once, not when it is consumed:
+  // they don't hold up others then, and what they hold is bounded by their own windows alone (RFC 9113 section 5.2.2).
+  void lend();
   // The transport has ended or will be given up: what is sent from now on is dropped, and every stream gets on_reset()
   // (origin connection, carrying `error_code`), `most_streams` of them at a time. False: some have not; call it again.
   bool closed(uint32_t error_code = 0, uint32_t most_streams = UINT32_MAX);

@@ -4,13 +4,15 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <utility>
 
 #include "http2/frame.h"
 
 namespace weir::http2 {
 
 // What we grant the peer on a stream or on the connection.
-//   left (the peer may send) + held (delivered to the user) + returned (consumed, not announced yet) = size
+//   left (the peer may send) + held (delivered to the user) + returned (to be announced) = size
+// What is lent besides has been delivered and returned before it was consumed.
 class ReceiveWindow {
  public:
   // `size` is what we want to keep granted, `granted` what the peer believes it has now.
@@ -23,12 +25,19 @@ class ReceiveWindow {
     held_ += bytes;
     return true;
   }
-  // Never more than is held, whatever the caller says. Returns how many counted.
+  // Never more than is held or lent, whatever the caller says. Returns how many counted.
   uint32_t consume(uint64_t bytes) {
-    const auto n = static_cast<uint32_t>(std::min<uint64_t>(bytes, held_));
+    const uint64_t repaid = std::min(bytes, lent_);
+    lent_ -= repaid;
+    const auto n = static_cast<uint32_t>(std::min<uint64_t>(bytes - repaid, held_));
     held_ -= n;
     returned_ += n;
-    return n;
+    return n + static_cast<uint32_t>(repaid);
+  }
+  // What is held is returned as if it were consumed, and consuming it returns nothing then.
+  void lend() {
+    lent_ += held_;
+    returned_ += std::exchange(held_, 0);
   }
   // At half a window, so that a WINDOW_UPDATE is rare but never late.
   bool update_due() const { return returned_ > 0 && returned_ >= size_ / 2; }
@@ -48,6 +57,7 @@ class ReceiveWindow {
   int64_t left_;  // negative after shrink()
   uint32_t held_ = 0;
   uint32_t returned_ = 0;
+  uint64_t lent_ = 0;
 };
 
 // What the peer grants us on the connection.

@@ -97,6 +97,12 @@ void Connection::give_back(size_t bytes) {
   if (receive_window_.update_due()) announce_output();
 }
 
+void Connection::lend() {
+  if (ended_) return;
+  receive_window_.lend();
+  if (receive_window_.update_due()) announce_output();
+}
+
 void Connection::write_window_updates() {
   if (receive_window_.update_due()) write_u32_frame(FrameType::window_update, 0, receive_window_.take_update());
   while (!window_updates_.empty()) {

@@ -50,9 +50,9 @@ std::optional<base::Instant> UnmanagedSurvey::due() const {
 bool UnmanagedSurvey::step(base::Instant now) {
   const auto when = due();
   if (!when || *when > now) return false;
-  const base::Instant started = base::MonotonicClock::now();
+  const base::Duration used = base::thread_cpu_time();
   const bool changed = look_ ? proceed(now) : begin(now);
-  rested_ = now + kPart * (base::MonotonicClock::now() - started);
+  rested_ = now + kPart * (base::thread_cpu_time() - used);
   return changed;
 }
 

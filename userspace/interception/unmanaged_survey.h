@@ -1,5 +1,5 @@
 // UnmanagedSurvey counts the unmanaged connections of the pods, a pod at a time and for each in steps of a millisecond
-// or so. It takes a hundredth of its thread's time at most: on a crowded node the counts are just older.
+// or so. It takes a hundredth of a CPU at most: on a crowded node the counts are just older.
 #pragma once
 
 #include <cstdint>
@@ -34,7 +34,7 @@ class UnmanagedSurvey {
   // Pods are looked at again after so long: those that had unmanaged connections, and the others, which can get some
   // only while there is no agent or a brake is on, or when a Service is diverted that was not.
   static constexpr base::Duration kAgain = std::chrono::seconds(10), kCalm = std::chrono::seconds(60);
-  static constexpr int kPart = 100;  // of the thread's time
+  static constexpr int kPart = 100;  // a step is followed by a hundred times its CPU time
 
   UnmanagedSurvey(DiversionRows rows, uint64_t agent_cgroup, OpenListing open = &open_listing);
 

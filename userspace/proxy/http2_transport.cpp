@@ -43,6 +43,7 @@ void Http2Transport::tick(base::Instant now) {
   if (ended_) return;
   connection_.tick(now);
   if (connection_.finished()) needs_flush();
+  if (source().may_lend()) connection_.lend();
   if (sparing_ && inbox_.empty() && source().may_start_work()) {
     sparing_ = false;
     socket_->receive();
@@ -100,6 +101,7 @@ uint32_t Http2Transport::take(const base::Slice& bytes) {
   const uint64_t before = connection_.counters().work();
   const uint32_t taken = connection_.receive(bytes, worker().reactor().now(), static_cast<uint64_t>(source().credit()));
   source().spend(kReceiveWork + connection_.counters().work() - before + taken / kBytesPerWork);
+  if (source().may_lend()) connection_.lend();
   if (connection_.finished()) needs_flush();
   return taken;
 }

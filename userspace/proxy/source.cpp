@@ -10,6 +10,7 @@ namespace {
 // What waits for a pod refers to receive buffers up to here: four times as much may then be pinned, half of what
 // a worker has.
 constexpr int64_t kUncopied = 16 << 20;
+constexpr uint64_t kLent = 4;  // the part of a pod's memory up to which Connection::lend() is used
 
 int seconds(base::Duration duration) {  // as setsockopt() takes them
   return static_cast<int>(
@@ -105,6 +106,10 @@ bool Source::begin_stream() {
 }
 
 bool Source::must_copy() const { return memory_ > kUncopied || worker_.buffers_scarce(); }
+
+bool Source::may_lend() const {
+  return memory_ <= static_cast<int64_t>(worker_.options().pod_limits.max_memory / kLent) && worker_.may_lend();
+}
 
 void Source::refill() {
   if (turn_ == worker_.reactor().turns()) return;

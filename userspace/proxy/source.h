@@ -64,6 +64,8 @@ class Source : public http2::Hook<InTurn> {
   bool may_linger() const { return lingering_ < kMostLingering; }
   // Bytes that have to wait are copied from now on, or they would keep the receive buffers from other pods.
   bool must_copy() const;
+  // Little waits as yet: bodies that the pod leaves unread need not hold up others on their connection.
+  bool may_lend() const;
   int64_t memory() const { return memory_; }
 
   // The turn (deficit round-robin): what a pod does costs credit, of which each turn brings a quantum. Without

@@ -126,6 +126,7 @@ class Worker {
   void has_work(Source& source);
   // Counts what a source has to hold, or no longer. Too much: the largest connections go at the end of the turn.
   void hold(Source& source, int64_t bytes);
+  bool may_lend() const { return options_.max_memory == 0 || memory_ <= static_cast<int64_t>(options_.max_memory / 2); }
   // Whether a source may have one more socket; a refusal is counted.
   bool may_open(const Source& source, Transport::Opened by);
   // Streams that end now do so because their pod holds too much memory.

@@ -290,6 +290,35 @@ TEST_F(ReceivingTest, AReleasedStreamGivesTheConnectionsWindowBack) {
   EXPECT_THAT(window_updates(peer.read()), ElementsAre(std::pair(0u, 60000u)));
 }
 
+TEST_F(ReceivingTest, WhatIsLentLeavesTheConnectionsWindowToOthers) {
+  for (const uint32_t id : {1u, 3u, 5u}) {
+    request(id);
+    data(id, 60000);
+    peer.engine.connection.lend();
+    EXPECT_THAT(window_updates(peer.read()), ElementsAre(std::pair(0u, 60000u)));
+  }
+  EXPECT_EQ(peer.verdict(), "");
+}
+
+TEST_F(ReceivingTest, WhatIsLentComesBackOnce) {
+  StreamLog& log = request(1);
+  data(1, 60000);
+  peer.engine.connection.lend();
+  EXPECT_THAT(window_updates(peer.read()), ElementsAre(std::pair(0u, 60000u)));
+  log.stream->consume(60000);
+  EXPECT_THAT(window_updates(peer.read()), ElementsAre(std::pair(1u, 60000u)));
+  data(1, 60000);
+  log.release(http::kCancel);
+  EXPECT_THAT(window_updates(peer.read()), ElementsAre(std::pair(0u, 60000u)));
+  request(3);
+  data(3, 70000);
+  request(5);
+  data(5, 30000);
+  EXPECT_EQ(peer.verdict(), "");
+  data(5, 1);
+  EXPECT_EQ(peer.verdict(), "GOAWAY 3");
+}
+
 TEST_F(ReceivingTest, ReleaseInTheMiddleOfAFrame) {
   StreamLog& log = request(1);
   log.after = [](StreamLog& l) { l.release(http::kCancel); };

@@ -27,7 +27,9 @@ class UnmanagedSurveyTest : public ::testing::Test {
       opened.push_back(netns.cookie());
       if (fail_open) return base::Error{"no socket"};
       return SocketListing([this, place = size_t{0}](const auto& found) mutable -> base::Result<NetlinkEnd> {
-        if (step_takes > Duration(0)) std::this_thread::sleep_for(step_takes);
+        std::this_thread::sleep_for(step_waits);
+        for (const Duration begun = base::thread_cpu_time(); base::thread_cpu_time() - begun < step_takes;) {
+        }
         if (fail_step) return base::Error{"no answer"};
         if (place == sockets.size()) return NetlinkEnd::last;
         found(sockets[place++]);
@@ -79,7 +81,7 @@ class UnmanagedSurveyTest : public ::testing::Test {
   std::vector<TcpSocket> sockets;
   std::vector<uint64_t> opened;
   bool fail_open = false, fail_step = false;
-  Duration step_takes{0};
+  Duration step_takes{0}, step_waits{0};  // of CPU, and for it
   Instant now{seconds(1000)};
   UnmanagedSurvey survey{world.rows(), kAgentCgroup, listing()};
 };
@@ -183,6 +185,18 @@ TEST_F(UnmanagedSurveyTest, FailuresAreCountedAndTriedAgain) {
   run(UnmanagedSurvey::kCalm);
   EXPECT_EQ(survey.failures(), 3u);
   EXPECT_THAT(counted(), IsEmpty());
+}
+
+// On a machine with much to do.
+TEST_F(UnmanagedSurveyTest, WhatAStepWaitsIsNotWhatItTakes) {
+  sockets = {socket_to("10.96.0.10")};
+  step_waits = milliseconds(20);
+  add_pod("a");
+  follow();
+  ASSERT_FALSE(survey.step(now));
+  for (now = *survey.due(); !survey.step(now); now = *survey.due())
+    EXPECT_LE(*survey.due() - now, UnmanagedSurvey::kPart * step_waits / 2);
+  EXPECT_THAT(counted(), ElementsAre("a greeter 1"));
 }
 
 TEST_F(UnmanagedSurveyTest, TakesAHundredthOfTheTime) {

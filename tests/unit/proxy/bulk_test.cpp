@@ -201,9 +201,35 @@ TEST_F(BulkTest, BodyThatWaitsForAConnectionIsHeldBackByItsWindow) {
   EXPECT_EQ(sink.position, up.total);
 }
 
-// Each response fits into its stream's window, so that the backend could send all of every one.
+// Two of them hold what the connection's window has.
+TEST_F(BulkTest, ResponsesThatAreNotReadDoNotHoldUpOthers) {
+  auto& server = backend([](StreamLog& log) {
+    if (!log.stream || !log.ended || log.heads.empty()) return;
+    log.heads.clear();
+    log.stream->send_headers(to_headers({{":status", "200"}, {"content-type", "application/grpc"}}), false);
+    log.stream->send_data(slice_of(pattern.at(0, 512 * 1024)), false);
+    log.stream->send_trailers(to_headers({{"grpc-status", "0"}}));
+  });
+  start();
+  constexpr size_t kUnread = 8;
+  for (size_t i = 0; i < kUnread; ++i) {
+    Wire& app = client(small_windows());
+    app.endpoint.consume_at_once = false;
+    StreamLog& call = app.call(http2::testing::grpc_request(), true);
+    ASSERT_TRUE(until([&] { return call.body.size() == 64 * 1024; })) << i << " responses came";
+  }
+  StreamLog& call = client().call(http2::testing::grpc_request(), true);
+  ASSERT_TRUE(until([&] { return complete(call); }));
+  EXPECT_EQ(call.body.size(), 512u * 1024);
+  EXPECT_EQ(stats().upstream_connections.value(), 1u);
+  EXPECT_EQ(server.request_count(), kUnread + 1);
+}
+
+// Each response fits into its stream's window, so that the backend could send all of every one. It may until they take
+// a quarter of the pod's memory.
 TEST_F(BulkTest, CompleteResponsesThatAreNotReadStopTheBackendAfterAWindow) {
   options.limits = {};
+  options.pod_limits.max_memory = 8u << 20;
   constexpr size_t kSize = 512 * 1024, kCalls = 24;
   auto& server = backend([](StreamLog& log) {
     if (!log.stream || !log.ended || log.heads.empty()) return;
@@ -226,7 +252,7 @@ TEST_F(BulkTest, CompleteResponsesThatAreNotReadStopTheBackendAfterAWindow) {
     until([&] { return finished() == i + 1; }, finished() == i ? 100ms : 1ms);
   }
   ASSERT_TRUE(until([&] { return server.request_count() == kCalls; }));
-  EXPECT_LE(finished() * kSize, options.limits.connection_window);
+  EXPECT_LE(finished() * kSize, options.pod_limits.max_memory / 4 + options.limits.connection_window);
 
   std::vector<Sink> sinks(kCalls);
   ASSERT_TRUE(until([&] {
