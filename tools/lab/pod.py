@@ -129,15 +129,16 @@ class Pod:
         """Starts one of tools/lab/apps with Debian's Python."""
         return self.popen(app_argv(script, *arguments), **kwargs)
 
-    def open_socket(self, family=socket.AF_INET) -> socket.socket:
-        """A TCP socket of the pod (its namespace, its cgroup) in the hands of this process."""
+    def open_socket(self, family=socket.AF_INET, multipath=False) -> socket.socket:
+        """A TCP (or MPTCP) socket of the pod (its namespace, its cgroup) in the hands of this process."""
         with self._factory_lock:
             if self._factory is None:
                 self._factory, theirs = socket.socketpair()
                 with theirs:
                     self.app("socket_factory.py", theirs.fileno(), pass_fds=[theirs.fileno()])
                 self._factory.settimeout(10)
-            self._factory.sendall(b"4" if family == socket.AF_INET else b"6")
+            kind = b"4" if family == socket.AF_INET else b"6"
+            self._factory.sendall(b"m" if multipath else kind)
             _, descriptors, _, _ = socket.recv_fds(self._factory, 1, 1)
         if not descriptors:
             raise processes.CommandFailed(f"pod {self.name} opens no socket; its log is in {self.lab.folder / 'logs'}")
