@@ -6,6 +6,7 @@ import threading
 
 import pytest
 from lab.service import Port
+from lab.tcp_server import Acceptor
 
 PORT = 10000
 CASES = [
@@ -51,28 +52,23 @@ def service(lab, agent, servers):
     return made
 
 
-class MappedForwarder:
+class MappedForwarder(Acceptor):
     """Go dials AF_INET sockets even for ::ffff:a.b.c.d. So its client dials this, on the pod's loopback (which is
     never diverted), and from here on an AF_INET6 socket of the pod goes to the mapped address."""
 
     def __init__(self, pod, address, port):
         self.pod, self.target = pod, (f"::ffff:{address}", port)
-        self.listener = pod.open_socket()
-        self.listener.bind(("127.0.0.1", 0))
-        self.listener.listen(64)
-        self.port = self.listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        listener = pod.open_socket()
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(64)
+        self.port = listener.getsockname()[1]
+        super().__init__(listener, self._forward)
 
-    def _accept(self):
-        while True:
-            try:
-                accepted, _ = self.listener.accept()
-            except OSError:
-                return
-            onward = self.pod.connect(*self.target)
-            onward.settimeout(None)
-            for source, sink in ((accepted, onward), (onward, accepted)):
-                threading.Thread(target=self._carry, args=(source, sink), daemon=True).start()
+    def _forward(self, accepted, _):
+        onward = self.pod.connect(*self.target)
+        onward.settimeout(None)
+        for source, sink in ((accepted, onward), (onward, accepted)):
+            threading.Thread(target=self._carry, args=(source, sink), daemon=True).start()
 
     @staticmethod
     def _carry(source, sink):
@@ -86,10 +82,6 @@ class MappedForwarder:
                     end.shutdown(socket.SHUT_RDWR)
                 except OSError:
                     continue
-
-    def close(self):
-        self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
 
 
 @pytest.fixture(scope="module", params=["IPv4", "v4-mapped", "IPv6"])

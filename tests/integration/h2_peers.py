@@ -12,6 +12,7 @@ import h2.connection
 import h2.errors
 import h2.events
 import h2.exceptions
+from lab.tcp_server import Acceptor
 
 GRPC = "application/grpc"
 
@@ -178,23 +179,15 @@ class Backend:
         self.requests: list[Request] = []
         self.connections: list[BackendConnection] = []
         self.errors: list[Exception] = []
-        self.listener = pod.listen(port)
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._acceptor = Acceptor(pod.listen(port), self._take)
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                accepted, peer = self.listener.accept()
-            except OSError:
-                return
-            connection = BackendConnection(self, accepted, peer)
-            self.connections.append(connection)
-            threading.Thread(target=connection.run, daemon=True).start()
+    def _take(self, accepted: socket.socket, peer: tuple) -> None:
+        connection = BackendConnection(self, accepted, peer)
+        self.connections.append(connection)
+        threading.Thread(target=connection.run, daemon=True).start()
 
     def close(self) -> None:
-        # A thread in accept() keeps a closed descriptor's listener alive; shutdown wakes it.
-        self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
+        self._acceptor.close()
         for connection in self.connections:
             connection.close()
 

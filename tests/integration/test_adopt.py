@@ -58,8 +58,7 @@ def echo(lab):
     server.declared = lab.service("echo", ports=[Port("grpc", 7000, 7000)], pods=[pod])
     server.plain = lab.service("plain", ports=[Port("tcp", 7000, 7000)], pods=[pod])
     yield server
-    server.listener.shutdown(socket.SHUT_RDWR)
-    server.listener.close()
+    server.close()
 
 
 @contextmanager

@@ -2,43 +2,15 @@
 
 import socket
 import struct
-import threading
 import time
 
 import h2.errors
 import pytest
 from h2_peers import Backend, Client
 from lab.service import Port
+from lab.tcp_server import TcpServer
 
 PORT = 50051
-
-
-class Raw:
-    """A TCP server in a pod; `behave(accepted)` decides what it does with a connection."""
-
-    def __init__(self, pod, behave):
-        self.behave = behave
-        self.listener = pod.listen(PORT)
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self):
-        while True:
-            try:
-                accepted, _ = self.listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(accepted,), daemon=True).start()
-
-    def _serve(self, accepted):
-        with accepted:
-            try:
-                self.behave(accepted)
-            except OSError:
-                return  # the agent left first
-
-    def close(self):
-        self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
 
 
 def frame(kind, flags, stream, payload=b""):
@@ -114,7 +86,7 @@ def test_a_backend_that_is_none(lab, agent, client, service, behave, flags):
     client.greet(service.target, "--rpcs", 20)
     descriptors, before = agent.descriptors(), rpcs_by_flag(agent)
     with lab.pod("raw") as pod, lab.service("raw", ports=[Port("grpc", PORT, PORT)], pods=[pod]) as broken:
-        server = Raw(pod, behave)
+        server = TcpServer(pod.listen(PORT), behave)
         agent.wait_applied()
         result = client.greet(broken.target, "--rpcs", 20, "--deadline", 5)
         server.close()

@@ -5,7 +5,6 @@ import json
 import re
 import socket
 import statistics
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 import pytest
 from h2_peers import Client
 from lab.service import Port
+from lab.tcp_server import Acceptor, TcpServer, echo
 
 LEARNING = ["--learn-after", "3", "--verdict-lifetime", "3s", "--verdict-sample", "4"]
 IDLE = 5000
@@ -20,34 +20,9 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 GREETING = b"220 mail.example ESMTP\r\n"
 
 
-class Server:
-    """Greets whoever connects if it has a greeting, then sends back what comes."""
-
-    def __init__(self, pod, port, greeting=b""):
-        self.listener = pod.listen(port)
-        self.greeting = greeting
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self):
-        while True:
-            try:
-                accepted, _ = self.listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(accepted,), daemon=True).start()
-
-    def _serve(self, accepted):
-        with accepted:
-            accepted.sendall(self.greeting)
-            try:
-                while data := accepted.recv(65536):
-                    accepted.sendall(data)
-            except ConnectionResetError:
-                pass
-
-    def close(self):
-        self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
+def greets(accepted):
+    accepted.sendall(GREETING)
+    echo(accepted)
 
 
 @pytest.fixture(scope="module")
@@ -62,12 +37,12 @@ def agent(lab, service, client):
 @pytest.fixture(scope="module")
 def servers(lab, agent):
     pod = lab.pod("plain")
-    made = {"mail": Server(pod, 7000, GREETING), "echo": Server(pod, 7001)}
+    made = [TcpServer(pod.listen(7000), greets), TcpServer(pod.listen(7001), echo)]
     ports = [Port("mail", 7000, 7000), Port("echo", 7001, 7001)]
     service = lab.service("plain", ports=ports, pods=[pod])
     agent.wait_applied()
     yield service
-    for server in made.values():
+    for server in made:
         server.close()
 
 
@@ -177,7 +152,7 @@ def test_http2_clears_a_verdict(lab, agent, client, greeters, fresh):
 
 def test_declared_ports_never_learn(lab, agent, client, fresh):
     pod = lab.pod("declared")
-    server = Server(pod, 7002)
+    server = TcpServer(pod.listen(7002), echo)
     with lab.service("declared", ports=[Port("grpc-x", 7002, 7002)], pods=[pod]) as service:
         agent.wait_applied()
         for _ in range(5):
@@ -202,7 +177,7 @@ def test_detection_can_be_off_for_a_service(lab, agent, client, greeters, fresh)
 
 def test_headless_services_are_dialled_at_their_pods(lab, agent, client, greeters, fresh):
     """Opted in, one connection to one pod reaches all of them by HTTP/2; other bytes reach that pod only."""
-    echo = Server(greeters[1], 7003)
+    server = TcpServer(greeters[1].listen(7003), echo)
     ports = [Port("grpc", 50051, 50051), Port("echo", 7003, 7003)]
     target = f"{greeters[0].ip}:50051"
     assert len(client.greet(target, "--rpcs", 30)["backends"]) == 1
@@ -225,7 +200,7 @@ def test_headless_services_are_dialled_at_their_pods(lab, agent, client, greeter
     with lab.service("headless", ports=ports, pods=greeters, headless=True):
         agent.wait_applied()
         assert len(client.greet(target, "--rpcs", 30)["backends"]) == 1
-    echo.close()
+    server.close()
 
 
 def test_fast_open_reaches_the_server(agent, servers, client, fresh):
@@ -307,35 +282,26 @@ def test_a_preface_byte_by_byte_is_http2(agent, lab, client, greeters, fresh):
     assert agent.metric("weir_detected_connections_total", declared="none", detected="http2") == before + 1
 
 
-class Sink:
+class Sink(Acceptor):
     """A server that accepts and never reads or says anything."""
 
-    def __init__(self, pod, port):
-        self.listener = pod.listen(port, backlog=4096)
+    def __init__(self, listener):
         self.accepted = []
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self):
-        while True:
-            try:
-                self.accepted.append(self.listener.accept()[0])
-            except OSError:
-                return
+        super().__init__(listener, lambda accepted, _: self.accepted.append(accepted))
 
     def hang_up(self):
         while self.accepted:
             self.accepted.pop().close()
 
     def close(self):
-        self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
+        super().close()
         self.hang_up()
 
 
 @pytest.fixture(scope="module")
 def patient(lab, agent):
     pod = lab.pod("patient")
-    sink = Sink(pod, 7004)
+    sink = Sink(pod.listen(7004, backlog=4096))
     sink.vip = lab.service("patient", ports=[Port("patient", 7004, 7004)], pods=[pod]).vip
     agent.wait_applied()
     yield sink

@@ -1,7 +1,6 @@
 """What was learned of undeclared ports, as Services and agents follow each other, and what that says of a pod's connections."""
 
 import json
-import socket
 
 import pytest
 from lab.service import Port
@@ -15,8 +14,7 @@ def echo(lab):
     server = Echo(pod, 7000)
     server.pod = pod
     yield server
-    server.listener.shutdown(socket.SHUT_RDWR)
-    server.listener.close()
+    server.close()
 
 
 def test_undeclared_ports_count_until_they_are_learned(lab, echo):

@@ -6,32 +6,23 @@ import socket
 import threading
 
 import pytest
+from lab import tcp_server
 from lab.service import Port
+from lab.tcp_server import TcpServer
 
 
-class Echo:
-    """A TCP server in a pod: sends back what comes, and FIN for FIN."""
+class Echo(TcpServer):
+    """Sends back what comes, and FIN for FIN."""
 
     def __init__(self, pod, port):
-        self.listener = pod.listen(port)
         self.resets = 0
-        threading.Thread(target=self._accept, daemon=True).start()
+        super().__init__(pod.listen(port), self._echo)
 
-    def _accept(self):
-        while True:
-            try:
-                accepted, _ = self.listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(accepted,), daemon=True).start()
-
-    def _serve(self, accepted):
-        with accepted:
-            try:
-                while data := accepted.recv(65536):
-                    accepted.sendall(data)
-            except ConnectionResetError:
-                self.resets += 1
+    def _echo(self, accepted):
+        try:
+            tcp_server.echo(accepted)
+        except ConnectionResetError:
+            self.resets += 1
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +32,7 @@ def echo(lab, agent):
     server.service = lab.service("echo", ports=[Port("grpc", 7000, 7000)], pods=[pod])
     agent.wait_applied()
     yield server
-    server.listener.shutdown(socket.SHUT_RDWR)
-    server.listener.close()
+    server.close()
 
 
 def receive(connection, size):
