@@ -84,7 +84,7 @@ static __always_inline bool weir_learned(const struct weir_service *service, con
 	key.netns_cookie = netns_cookie;
 	key.service = *to;
 	found = bpf_map_lookup_elem(&verdicts, &key);
-	if (!found || (__s64)(found->expires_ns - bpf_ktime_get_ns()) <= 0)
+	if (!found || (__s64)(found->expires_ns - bpf_ktime_get_coarse_ns()) <= 0)
 		return false;
 	connection = __sync_fetch_and_add(&found->connections, 1) + 1;
 	return !found->sample_every || connection % found->sample_every;
@@ -189,8 +189,9 @@ static __always_inline int weir_decide(struct bpf_sock_addr *ctx, const struct w
 
 	if (!sk || ctx->protocol != IPPROTO_TCP)
 		return WEIR_PASS;
-	/* A diverted connect() that failed may be followed by a direct one on the same socket. */
-	bpf_sk_storage_delete(&original, sk);
+	/* A diverted connect() that failed may be followed by a direct one on the same socket. To look first is cheaper. */
+	if (bpf_sk_storage_get(&original, sk, 0, 0))
+		bpf_sk_storage_delete(&original, sk);
 	netns_cookie = bpf_get_netns_cookie(ctx);
 	pod = bpf_map_lookup_elem(&pods, &netns_cookie);
 	if (!pod || weir_is_loopback(to))

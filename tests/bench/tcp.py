@@ -117,7 +117,7 @@ def _hook(bed: Testbed, proxy, service) -> dict:
     BPF_STATISTICS.write_text("1")
     try:
         start = _run_time(bed)
-        _run(bed, proxy, f"{service.vip}:{_port('tcp connect')}", "tcp connect", matrix.TCP_TIMING)
+        _run(bed, proxy, f"{service.vip}:{_port('tcp connect')}", "tcp connect", matrix.HOOK_TIMING)
         ns, runs = (now - then for now, then in zip(_run_time(bed), start, strict=True))
     finally:
         BPF_STATISTICS.write_text(before)
