@@ -75,7 +75,7 @@ struct weir_verdict_key {
 };
 WEIR_ASSERT_SIZE(weir_verdict_key, 32);
 struct weir_verdict {
-	__weir_u64 expires_ns;	/* bpf_ktime */
+	__weir_u64 expires_ns;	/* bpf_ktime; met within a tick */
 	__weir_u64 connections;	/* since it was learned, those diverted as samples included */
 	__weir_u32 sample_every;	/* 1: all of them are diverted; 0: none */
 	__weir_u32 pad;

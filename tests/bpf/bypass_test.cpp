@@ -203,7 +203,7 @@ TEST_F(Bypass, VerdictsHoldForTheirPodTheirTimeAndPortsThatLearn) {
       {"expired",
        [&] {
          service(WEIR_MODE_DETECT, WEIR_SERVICE_LEARNS);
-         learn(std::chrono::milliseconds(-1), 0);
+         learn(std::chrono::milliseconds(-50), 0);
        }},
       {"of another pod",
        [&] {
