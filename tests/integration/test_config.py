@@ -57,11 +57,11 @@ def test_a_service_appears_changes_and_goes(lab, agent, client, greeters, load):
 
 def appears_and_changes(agent, client, late):
     agent.wait_applied()
-    assert len(client.greet(late.target, "--rpcs", 60)["backends"]) == 3
+    client.wait_backends(late.target, 3)
     late.ports = [Port("grpc", 6001, 50051)]
     late.publish()
     agent.wait_applied()
-    assert len(client.greet(f"{late.vip}:6001", "--rpcs", 60)["backends"]) == 3
+    client.wait_backends(f"{late.vip}:6001", 3)
     # Not declared any more: not diverted as HTTP/2 on one connection.
     late.ports = [Port("tcp-late", 6001, 50051)]
     late.publish()
@@ -120,7 +120,7 @@ def test_bad_files(lab, agent, client, service, load, file, content, words):
     path.write_text(content)
     finding = wait_finding(agent, file, words)
     assert finding["line"] >= 1 or file == "binary.yaml"
-    assert len(client.greet(service.target, "--rpcs", 60)["backends"]) == 3
+    client.wait_backends(service.target, 3)
     path.unlink()
     agent.wait(lambda: not any(f["file"].endswith(file) for f in findings(agent)), 5, "the finding is gone")
 
@@ -129,10 +129,10 @@ def test_the_last_good_version_stays(lab, agent, client, service, greeters, load
     good = service.slices_manifest.read_text()
     service.slices_manifest.write_text(good.replace(f'"{greeters[0].ip}"', '"10.244.0.x"'))
     wait_finding(agent, service.slices_manifest.name, ["10.244.0.x"])
-    assert len(client.greet(service.target, "--rpcs", 60)["backends"]) == 3
+    client.wait_backends(service.target, 3)
     service.slices_manifest.write_text("{{{{")
     wait_finding(agent, service.slices_manifest.name, [])
-    assert len(client.greet(service.target, "--rpcs", 60)["backends"]) == 3
+    client.wait_backends(service.target, 3)
     service.publish()
     agent.wait(lambda: not any("greeter" in f["object"] for f in findings(agent)), 5, "the finding is gone")
 
@@ -163,7 +163,7 @@ def test_json_files(lab, agent, client, greeters, load):
         path = lab.manifests / "all.json"
         path.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
         agent.wait_applied()
-        assert len(client.greet(service.target, "--rpcs", 60)["backends"]) == 3
+        client.wait_backends(service.target, 3)
         path.unlink()
 
 
@@ -180,13 +180,13 @@ def test_a_directory_that_vanishes(lab, agent, client, service, greeters, load):
     away = lab.manifests.with_name("away")
     os.rename(lab.manifests, away)
     time.sleep(1.5)
-    assert len(client.greet(service.target, "--rpcs", 60)["backends"]) == 3
+    client.wait_backends(service.target, 3)
     os.rename(away, lab.manifests)
     service.set_ready(greeters[0], False)
     agent.wait_applied(timeout=10)
     service.set_ready(greeters[0], True)
     agent.wait_applied()
-    assert len(client.greet(service.target, "--rpcs", 60)["backends"]) == 3
+    client.wait_backends(service.target, 3)
 
 
 def test_an_emptied_and_refilled_directory(lab, agent, client, service, load):
@@ -200,7 +200,7 @@ def test_an_emptied_and_refilled_directory(lab, agent, client, service, load):
     os.rename(lab.manifests, old)
     os.rename(staged, lab.manifests)
     time.sleep(1.5)
-    assert len(client.greet(service.target, "--rpcs", 60)["backends"]) == 3
+    client.wait_backends(service.target, 3)
 
 
 def test_many_changes_in_a_row(lab, agent, service, greeters, load):
@@ -263,7 +263,7 @@ def test_a_hundred_changes_a_second(lab, agent, client, service, greeters, load)
     write(service.slices_manifest, slices[-1])
     agent.wait_applied()
     assert revision(agent) - before > 200, "changes are applied together, but not more than 200 ms late"
-    assert len(client.greet(service.target, "--rpcs", 60)["backends"]) == 3
+    client.wait_backends(service.target, 3)
     path.unlink()
     agent.wait_applied()
 

@@ -73,7 +73,7 @@ def test_a_right_that_is_taken_away(plane, own_agent, client, service, greeters)
     plane.start_api_server()
     agent.wait(lambda: "403" in agent.log_tail(200), 40, "the refusal is in the log")
     assert agent.ready()
-    assert len(client.greet(service.target, "--rpcs", 60)["backends"]) == 3
+    client.wait_backends(service.target, 3)
     plane.service_account("robbed", RULES)
     service.set_ready(greeters[0], False)
     agent.wait_applied(timeout=60)
@@ -93,7 +93,7 @@ def test_a_token_that_ends_and_is_renewed(plane, own_agent, client, service, gre
     plane.start_api_server()
     agent.wait(lambda: "401" in agent.log_tail(200), 40, "the refusal is in the log")
     assert agent.ready()
-    assert len(client.greet(service.target, "--rpcs", 60)["backends"]) == 3
+    client.wait_backends(service.target, 3)
     token.write_text(plane.token("weir"))
     service.set_ready(greeters[0], False)
     agent.wait_applied(timeout=60)

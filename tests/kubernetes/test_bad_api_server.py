@@ -65,8 +65,7 @@ def follows(agent, client, service, greeters, timeout=40):
     for ready, count in ((False, 2), (True, 3)):
         service.set_ready(greeters[0], ready)
         agent.wait_applied(timeout=timeout)
-        result = client.greet(service.target, "--rpcs", 60)
-        assert result["errors"] == [] and len(result["backends"]) == count
+        client.wait_backends(service.target, count)
 
 
 def make_it_list(api, agent, resource):
@@ -174,7 +173,7 @@ def test_every_answer_is_bad(impatient, api, agent, client, service, greeters, l
         for resource in ("endpointslices", "services", "pods"):
             agent.wait(lambda: len(api.asked(resource, began)) >= 3, 20, f"{resource} were asked for thrice")
         assert agent.ready()
-        assert len(client.greet(service.target, "--rpcs", 60)["backends"]) == 3
+        client.wait_backends(service.target, 3)
         assert agent.enrolment(client)["state"] == "enrolled"
         attempts = len(api.asked("endpointslices", began))
         assert attempts <= 3 + 4 * (time.monotonic() - began), "the agent is not patient"
@@ -411,7 +410,7 @@ def test_a_malformed_object(api, agent, client, service, greeters, load, damage)
     BAD_OBJECTS[damage](published[0])
     api.publish(service.slices_key, *published)
     agent.wait(lambda: finding_on(agent, published[0]["metadata"]["name"]), 5, "there is a finding")
-    assert len(client.greet(service.target, "--rpcs", 60)["backends"]) == 3
+    client.wait_backends(service.target, 3)
     service.publish()
     agent.wait(lambda: not finding_on(agent, published[0]["metadata"]["name"]), 5, "the finding is gone")
     follows(agent, client, service, greeters)
@@ -570,7 +569,7 @@ def test_a_server_without_tls(lab, api, agent, client, service, greeters):
         other.start(timeout=30)
         other.wait_applied()
         other.wait_enrolled(client)
-        assert len(client.greet(service.target, "--rpcs", 60)["backends"]) == 3
+        client.wait_backends(service.target, 3)
         other.stop()
     agent.start(timeout=30)
     agent.wait_enrolled(client)

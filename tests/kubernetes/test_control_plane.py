@@ -13,31 +13,29 @@ OBEYED_P99 = 0.050
 OBEYED_MOST = 0.5  # of a hundred, on a busy machine
 
 
-def backends(client, service, rpcs=60):
-    result = client.greet(service.target, "--rpcs", rpcs)
-    assert result["errors"] == []
-    return set(result["backends"])
+def backends(client, service, count):
+    return set(client.wait_backends(service.target, count)["backends"])
 
 
 def test_one_connection_reaches_all_backends(agent, client, service, greeters):
-    assert backends(client, service) == {pod.uid for pod in greeters}
+    assert backends(client, service, 3) == {pod.uid for pod in greeters}
 
 
 def test_endpoints_come_and_go(agent, client, service, greeters, load):
     for absent in greeters:
         service.set_ready(absent, False)
         agent.wait_applied()
-        assert backends(client, service) == {pod.uid for pod in greeters if pod is not absent}
+        assert backends(client, service, 2) == {pod.uid for pod in greeters if pod is not absent}
         service.set_ready(absent, True)
     agent.wait_applied()
-    assert len(backends(client, service)) == 3
+    client.wait_backends(service.target, 3)
 
 
 def test_services_and_pods_come_and_go(lab, agent, service, greeters, load):
     with lab.pod("late", dataplane="enabled") as late, lab.service("late", pods=greeters[:2]) as wanted:
         agent.wait_enrolled(late)
         agent.wait_applied()
-        assert backends(late, wanted) == {pod.uid for pod in greeters[:2]}
+        assert backends(late, wanted, 2) == {pod.uid for pod in greeters[:2]}
     agent.wait_applied()
     agent.wait(lambda: not agent.enrolment(late), 5, "the pod is forgotten")
 
@@ -88,7 +86,7 @@ def test_rules_count_once_their_crd_is_there(lab, plane, agent, client, greeters
     """The agent was ready without the CRDs. It asks for their group again, every 45 s at least."""
     with lab.service("ruled", pods=greeters) as ruled:
         agent.wait_applied()
-        assert len(backends(client, ruled)) == 3
+        client.wait_backends(ruled.target, 3)
         plane.apply_crds("virtualservices", "destinationrules")
         rule = plane.client.apply(virtual_service("ruled", directResponse={"status": 418}))
 
@@ -143,10 +141,10 @@ def test_a_server_that_hangs_for_a_while(plane, agent, client, service, greeters
     with plane.hung():
         time.sleep(10)
         assert agent.ready()
-        assert len(backends(client, service)) == 3
+        client.wait_backends(service.target, 3)
     service.set_ready(greeters[0], False)
     agent.wait_applied(timeout=20)
-    assert backends(client, service) == {pod.uid for pod in greeters[1:]}
+    assert backends(client, service, 2) == {pod.uid for pod in greeters[1:]}
     service.set_ready(greeters[0], True)
     agent.wait_applied(timeout=20)
 
@@ -156,14 +154,14 @@ def test_a_restart_of_the_api_server(lab, plane, agent, client, service, greeter
     plane.stop_api_server()
     time.sleep(2)
     assert agent.ready()
-    assert len(backends(client, service)) == 3
+    client.wait_backends(service.target, 3)
     plane.start_api_server()
     service.set_ready(greeters[0], False)
     agent.wait_applied(timeout=40)
-    assert backends(client, service) == {pod.uid for pod in greeters[1:]}
+    assert backends(client, service, 2) == {pod.uid for pod in greeters[1:]}
     service.set_ready(greeters[0], True)
     agent.wait_applied()
-    assert len(backends(client, service)) == 3
+    client.wait_backends(service.target, 3)
 
 
 def test_what_changed_while_the_agent_could_not_see_it(lab, plane, agent, client, service, greeters, load):
@@ -180,7 +178,7 @@ def test_what_changed_while_the_agent_could_not_see_it(lab, plane, agent, client
     agent.wait_applied(timeout=40)
     said = agent.log.read_text()[before:]
     assert re.search(r"the watch ended: .*too old", said), f"there was no 410: {said}"
-    assert backends(client, service) == {pod.uid for pod in greeters[:2]}
+    assert backends(client, service, 2) == {pod.uid for pod in greeters[:2]}
     service.set_ready(greeters[2], True)
     agent.wait_applied(timeout=20)  # of a server that has just started
 

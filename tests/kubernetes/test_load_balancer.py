@@ -67,7 +67,7 @@ def test_a_server_that_hangs(balancer, agent, client, service, greeters, load):
         agent.wait(lambda: agent.metric("weir_kubernetes_followed", resource=resource) == 1, 2 * WATCH_SILENCE, "all is followed")
     service.set_ready(greeters[0], True)
     agent.wait_applied()
-    assert len(client.greet(service.target, "--rpcs", 60)["backends"]) == 3
+    client.wait_backends(service.target, 3)
 
 
 def test_a_server_that_hangs_again_and_again(balancer, agent, client, service, greeters, load):

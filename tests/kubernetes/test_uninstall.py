@@ -119,4 +119,4 @@ def test_a_successor_that_starts_keeps_its_hooks(lab, api, agents, agent, client
     successor.wait(successor.ready, 60, "the successor is ready")
     successor.wait_enrolled(client)
     successor.wait_applied(timeout=20)
-    assert len(client.greet(service.target, "--rpcs", 60)["backends"]) == 3
+    client.wait_backends(service.target, 3)

@@ -194,6 +194,18 @@ class Pod:
         """Runs the greeter client in the pod to its end and returns its result."""
         return self.lab.client_result(self.run(app_argv("greeter_client.py", target, *arguments), timeout=timeout).stdout)
 
+    def wait_backends(self, target: str, count: int, timeout=5.0) -> dict:
+        """Returns the result of sixty RPCs that all succeeded and that so many servers answered. A server that the machine
+        leaves no time just then, while it has another's RPC, gets none of the next (LEAST_REQUEST)."""
+
+        def served():
+            result = self.greet(target, "--rpcs", 60)
+            if result["errors"]:
+                raise AssertionError(result["errors"])
+            return result if len(result["backends"]) == count else None
+
+        return processes.wait_until(served, timeout, f"{count} servers answer at {target}")
+
     def start_greet(self, target: str, *arguments) -> subprocess.Popen:
         """Starts the greeter client; finish_greet() gives its result."""
         return self.app("greeter_client.py", target, *arguments, stdout=subprocess.PIPE, text=True)
