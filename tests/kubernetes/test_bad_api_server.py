@@ -421,13 +421,16 @@ def finding_on(agent, name):
     return [finding for finding in findings if name in finding["object"]]
 
 
+@pytest.mark.timeout(240)
 def test_missing_crds_are_asked_for_again(impatient, api, agent, client, service, greeters, load):
     """404: there are no such objects, and that is no fault; they count from when they can be had."""
-    began = time.monotonic()
     group = "networking.istio.io"
     missing = ("virtualservices", "destinationrules", "gateways")
+    # What was never there is believed missing at once.
+    agent.wait(lambda: all(agent.metric("weir_kubernetes_synced", resource=r) == 1 for r in missing), 10, "they are there")
+    began = time.monotonic()
     with api.fault(FAULTS["404"], *missing, group):
-        agent.wait(lambda: len(api.asked(group, began)) >= 2, 60, "their group was asked for twice")
+        agent.wait(lambda: len(api.asked(group, began)) >= 2, 100, "their group was asked for twice")
         for resource in missing:
             versions = len(api.asked(resource, began))
             assert versions == 5 * 3, f"{resource}: each version is asked for five times over some seconds, and then the group"
