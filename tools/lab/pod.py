@@ -112,6 +112,9 @@ class Pod:
             pod += [f"address add {self.ip6}/128 dev eth0 nodad", "route add default via fe80::1 dev eth0"]
         processes.run(["ip", "-batch", "-"], netns=self.lab.netns, input="\n".join(node) + "\n")
         processes.run(["ip", "-batch", "-"], netns=self.netns, input="\n".join(pod) + "\n")
+        # Machines that prefer BBR pace every sender by timers, which run on the CPU that heard of its ACK: the agent's.
+        processes.run(["sh", "-c", "echo reno > /proc/sys/net/ipv4/tcp_congestion_control"], netns=self.netns)
+        processes.run(["sh", "-c", "echo reno > /proc/sys/net/ipv4/tcp_congestion_control"], netns=self.netns)
 
     def popen(self, argv, log=True, **kwargs) -> subprocess.Popen:
         """Starts a process of the pod; its output goes to a log of the lab unless stdout or stderr say otherwise."""

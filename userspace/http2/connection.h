@@ -46,8 +46,12 @@ struct Counters {
   uint64_t protocol_errors = 0;
   uint64_t header_bytes = 0;  // of header blocks, encoded
 
-  // What it took to handle all this, in units of about a frame: a header block costs by its size too.
-  uint64_t work() const { return frames_received + header_bytes / 64; }
+  // What it took to handle all this, in units of about a frame: a header block costs by its size too, and streams
+  // that are opened, or end before their time, by what follows from it.
+  uint64_t work() const {
+    return frames_received + header_bytes / 64 + 2 * streams_opened +
+           4 * (streams_reset_by_peer + streams_reset_by_us + streams_refused);
+  }
 };
 
 class ConnectionEvents {

@@ -15,10 +15,8 @@ constexpr auto kLinger = std::chrono::milliseconds(500);
 constexpr size_t kGatherEntries = 64;
 // From this size on a gathered send is part of a body that probably goes on.
 constexpr size_t kBulk = 16 * 1024;
-// What it costs (Source::spend): a receive, a send, and the bytes of either.
-constexpr uint64_t kReceiveWork = 1, kSendWork = 3, kBytesPerWork = 1024;
 // So many streams hear at least that the connection is over, even if the pod has no credit.
-constexpr int64_t kToldAtLeast = 16;
+constexpr uint32_t kToldAtLeast = 16;
 }  // namespace
 
 Http2Transport::Http2Transport(Worker& worker, Source& source, std::unique_ptr<io::Socket> socket, http2::Role role)
@@ -100,7 +98,7 @@ void Http2Transport::receive_more() {
 uint32_t Http2Transport::take(const base::Slice& bytes) {
   const uint64_t before = connection_.counters().work();
   const uint32_t taken = connection_.receive(bytes, worker().reactor().now(), static_cast<uint64_t>(source().credit()));
-  source().spend(kReceiveWork + connection_.counters().work() - before + taken / kBytesPerWork);
+  source().spend(work::kReceive + connection_.counters().work() - before + taken / work::kBytes);
   if (source().may_lend()) connection_.lend();
   if (connection_.finished()) needs_flush();
   return taken;
@@ -167,7 +165,7 @@ void Http2Transport::send_output() {
   if (entries > 0) {
     size_t bytes = 0;
     for (size_t i = 0; i < entries; ++i) bytes += out[i].iov_len;
-    source().spend(kSendWork + bytes / kBytesPerWork);
+    source().spend(work::kSend + bytes / work::kBytes);
     socket_->send({out, entries}, entries == kGatherEntries || bytes >= kBulk);
   } else if (connection_.finished()) {
     begin_lingering_close();
@@ -218,10 +216,11 @@ void Http2Transport::end(const char* reason, uint32_t error_code) {
 }
 
 void Http2Transport::tell_streams() {
-  const auto most = static_cast<uint32_t>(std::max(source().credit(), kToldAtLeast));
+  const int64_t affordable = source().credit() / static_cast<int64_t>(work::kStreamEnd);
+  const auto most = static_cast<uint32_t>(std::max<int64_t>(affordable, kToldAtLeast));
   const uint32_t before = connection_.open_streams();
   told_ = connection_.closed(end_code_, most);
-  source().spend(before - connection_.open_streams());
+  source().spend(work::kStreamEnd * (before - connection_.open_streams()));
   if (!told_) return needs_flush();
   if (closed_) removed();
 }

@@ -17,8 +17,7 @@ namespace weir::proxy {
 namespace {
 constexpr auto kRetry = std::chrono::milliseconds(20);
 constexpr int kEventsAtOnce = 64;
-constexpr int kAcceptsAtOnce = 64;    // of one listener, then others get their turn
-constexpr uint64_t kAcceptWork = 10;  // Source::spend
+constexpr int kAcceptsAtOnce = 64;  // of one listener, then others get their turn
 }  // namespace
 
 void refuse(const base::Fd& accepted) {
@@ -89,7 +88,7 @@ void Listener::accept_waiting() {
   const bool at_once = std::exchange(last_turn_, worker_.reactor().turns()) + 1 == worker_.reactor().turns();
   at_once_ = at_once ? std::min(2 * at_once_, kAcceptsAtOnce) : 1;
   for (int i = 0; i < at_once_ && source_.may_start_work(); ++i) {
-    source_.spend(kAcceptWork);
+    source_.spend(work::kAccept);
     if (accept_one() || errno == ECONNABORTED || errno == EINTR) continue;
     if (errno == EAGAIN) {
       at_once_ = std::max(i, 1);

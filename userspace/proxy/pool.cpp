@@ -15,8 +15,6 @@ constexpr uint32_t kMostStreamsAConnection = 100;
 constexpr auto kAvoidAfterFailure = std::chrono::seconds(1);
 // After so long a socket is asked for again, if there was none to be had.
 constexpr auto kSocketRetry = std::chrono::milliseconds(100);
-// What it costs (Source::spend) to go on with a request that waited, and to encode so many bytes of its head.
-constexpr uint64_t kWaiterWork = 1, kHeadBytesPerWork = 64;
 
 // What names the client: its address, as for kube-proxy.
 uint64_t affinity_key(const config::Pod& pod) {
@@ -153,7 +151,7 @@ bool EndpointPool::on_capacity(Upstream& upstream) {
     unlink(waiter);
     const uint64_t framed = upstream.connection().framed();
     waiter.on_ready(upstream);
-    source_.spend(kWaiterWork + (upstream.connection().framed() - framed) / kHeadBytesPerWork);
+    source_.spend(work::kWaiter + (upstream.connection().framed() - framed) / work::kHeadBytes);
   }
   if (!upstream.connection().usable()) cluster_.connection_left();
   if (!first_) return true;
@@ -190,7 +188,7 @@ void EndpointPool::fail_waiters(const ConnectFailure& failure) {
   for (uint32_t left = waiting_; left > 0 && first_; --left) {
     Waiter& waiter = *first_;
     unlink(waiter);
-    source_.spend(kWaiterWork);
+    source_.spend(work::kWaiter);
     waiter.on_failed(failure);
   }
 }

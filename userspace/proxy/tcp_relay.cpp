@@ -15,7 +15,6 @@ constexpr auto kQuiet = std::chrono::seconds(1);
 // Most relays are over before this: they need no keepalive, and pay nothing for it.
 constexpr auto kKeptAliveAfter = std::chrono::seconds(5);
 constexpr int kProbes = 4, kProbeAfterSeconds = 300, kProbeEverySeconds = 30;
-constexpr uint64_t kChunkWork = 5, kBytesPerWork = 4096;  // Source::spend: passing a chunk on
 
 // As long as nobody is there who could take it: a connect to nowhere takes long, and a pod may have thousands of them.
 void own(base::Slice& bytes) {
@@ -123,7 +122,7 @@ void TcpRelay::account() {
 
 void TcpRelay::send_rest(Side& to) {
   if (finished_ || to.failed || to.to_send.empty()) return;
-  source().spend(kChunkWork + to.to_send.size() / kBytesPerWork);
+  source().spend(work::kRelayedChunk + to.to_send.size() / work::kRelayedBytes);
   const iovec bytes{const_cast<uint8_t*>(to.to_send.data()), to.to_send.size()};
   // The next receive tells of a small send as well, if there is one; of a large one the socket perhaps takes only a
   // part.
