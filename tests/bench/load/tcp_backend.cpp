@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <cerrno>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -74,6 +75,7 @@ bool serve(int poll, Connection& connection) {
   }
   const size_t left = connection.size - connection.at;
   const ssize_t n = send(connection.fd, connection.bytes.data() + connection.at, left, MSG_NOSIGNAL);
+  if (n < 0 && errno != EAGAIN) return false;
   if (n > 0) connection.at += static_cast<size_t>(n);
   const bool waits = connection.at < connection.size;
   if (waits != waited) watch(poll, EPOLL_CTL_MOD, waits ? EPOLLOUT : EPOLLIN, &connection);
