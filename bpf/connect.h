@@ -189,7 +189,8 @@ static __always_inline int weir_decide(struct bpf_sock_addr *ctx, const struct w
 
 	if (!sk || ctx->protocol != IPPROTO_TCP)
 		return WEIR_PASS;
-	/* A diverted connect() that failed may be followed by a direct one on the same socket. To look first is cheaper. */
+	/* A diverted connect() that failed may be followed by a direct one on the same socket. To look first is
+	 * cheaper. */
 	if (bpf_sk_storage_get(&original, sk, 0, 0))
 		bpf_sk_storage_delete(&original, sk);
 	netns_cookie = bpf_get_netns_cookie(ctx);

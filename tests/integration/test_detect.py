@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import pytest
 from h2_peers import Client
+from lab.processes import wait_until
 from lab.service import Port
 from lab.tcp_server import Acceptor, TcpServer, echo
 
@@ -119,6 +120,31 @@ def test_what_is_learned_passes_by_the_agent(agent, servers, client, fresh):
     assert "not diverted" in why and "but for one in 4; `weirctl verdicts clear" in why
     agent.weirctl(*re.search("`weirctl (.*)`", why)[1].split())
     assert ": diverted (detect" in agent.weirctl("why", "client", "plain:7001")
+
+
+def test_the_agent_takes_other_source_ports_than_what_passes_by_it(lab, agent, client, fresh):
+    """A server that has one's port in TIME_WAIT refuses the other's SYN, whose timestamps are of another offset."""
+    ports = {True: set(), False: set()}  # by: through the agent
+    seen = []
+
+    def take(accepted, peer):
+        accepted.sendall(GREETING)
+        accepted.close()
+        seen.append(peer[1])
+
+    with lab.pod("server") as pod, Acceptor(pod.listen(7003), take):
+        with lab.service("ends", ports=[Port("ends", 7003, 7003)], pods=[pod]) as service:
+            agent.wait_applied()
+            for i in range(35):
+                seen.clear()
+                diverted = agent.bpf_stat("diverted")
+                with client.connect(service.vip, 7003) as connection:
+                    assert connection.recv(100) == GREETING
+                wait_until(lambda: seen, 2, "the server has it")
+                ports[agent.bpf_stat("diverted") > diverted].update(port % 2 for port in seen)
+                if i == 2:
+                    agent.wait(lambda: len(verdicts(agent)) == 1, 2, "a verdict")
+    assert len(ports[True]) == len(ports[False]) == 1 and ports[True] != ports[False], ports
 
 
 def test_verdicts_expire_and_can_be_cleared(agent, servers, client, fresh):

@@ -322,7 +322,7 @@ class Connection {
   uint32_t peer_max_frame_size_ = kSmallestMaxFrameSize;
   uint32_t peer_max_concurrent_streams_ = UINT32_MAX;
   uint32_t own_max_streams_ = UINT32_MAX;  // client: limit_streams()
-  int64_t highest_credit_ = 0;  // no stream's StreamSendWindow::credit() is above it
+  int64_t highest_credit_ = 0;             // no stream's StreamSendWindow::credit() is above it
 
   // Deadlines.
   base::Instant waiting_since_;  // for the peer's SETTINGS, then for its ACK

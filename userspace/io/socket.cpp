@@ -27,6 +27,13 @@ void Socket::connect(const base::SocketAddress& address) {
   io_uring_prep_connect(reactor_.prepare(connect_), fd_.get(), reinterpret_cast<sockaddr*>(&peer_), size);
 }
 
+void Socket::bind_apart(sa_family_t family) {
+  sockaddr_storage any{};
+  any.ss_family = family;
+  const socklen_t size = family == AF_INET ? sizeof(sockaddr_in) : sizeof(sockaddr_in6);
+  [[maybe_unused]] const int bound = ::bind(fd_.get(), reinterpret_cast<sockaddr*>(&any), size);
+}
+
 void Socket::connect_completed(int32_t result, uint32_t) {
   if (closing_) return report_closed_if_idle();
   events_->on_connected(-result);

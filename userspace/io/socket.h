@@ -37,6 +37,9 @@ class Socket {
   Socket& operator=(const Socket&) = delete;
 
   void connect(const base::SocketAddress& address);
+  // Before connect(): takes a local port now, of the half that Linux leaves alone when connect() chooses; if none is
+  // free, connect() chooses after all.
+  void bind_apart(sa_family_t family);
   // From now on every chunk is reported as it comes, until on_receive_end(). One turn may bring half a megabyte.
   void receive();
   // One chunk (or the end) is reported; then the socket is quiet until the next call.

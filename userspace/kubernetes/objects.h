@@ -31,7 +31,7 @@ struct Metadata {
   std::string name;
   std::string uid;
   Labels labels;
-  Labels annotations;  // that somebody here reads
+  Labels annotations;     // that somebody here reads
   std::string created;    // creationTimestamp (RFC 3339, so text order is age); files have none
   bool deleting = false;  // deletionTimestamp is set
   Origin origin;

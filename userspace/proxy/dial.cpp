@@ -26,6 +26,7 @@ Dial::Dial(Worker& worker, Source& source, const Dialled& dialled)
   const auto [service, port] = worker.snapshot().at(dialled.address);
   if (!service) return;
   service_ = *service;
+  learns_ = port->learns();
   const config::Pod& pod = source.pod();
   const auto* cluster = port->cluster_for({}, pod.namespace_name, pod.labels);
   if (!cluster || !*cluster) return;
@@ -71,6 +72,9 @@ void Dial::connect() {
   if (!socket) return fail(telemetry::Flag::OM);
   socket_ = std::move(*socket);
   socket_->set_events(*this);
+  // Others of the pod's connections go to the same endpoint past the agent. A server that still has one of its
+  // ports in TIME_WAIT refuses the SYN of the other way's, whose timestamps have another offset, for a second.
+  if (learns_ && worker_.options().learning.after > 0) socket_->bind_apart(to.ip.is_v4() ? AF_INET : AF_INET6);
   socket_->connect(to);
   worker_.reactor().timers().schedule(timeout_, worker_.reactor().now() + settings.connect_timeout);
 }

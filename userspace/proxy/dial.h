@@ -94,6 +94,7 @@ class Dial final : private io::SocketEvents {
   std::unique_ptr<io::Socket> socket_;
   Said said_;
   io::MemberTimer<Dial, &Dial::timed_out> timeout_{*this};
+  bool learns_ = false;  // connections to the port may pass by the agent
   bool started_ = false;
   bool taken_ = false;
   bool connected_ = false;

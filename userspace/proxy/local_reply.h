@@ -26,8 +26,8 @@ struct LocalReply {
 // The statuses that go with `flag`.
 LocalReply local_reply(telemetry::Flag flag, std::string_view details, std::string_view message);
 
-// The rule's directResponse, with what the rule changes in responses; a gRPC client is told by the status that stands for
-// its HTTP status. Refers to the rule.
+// The rule's directResponse, with what the rule changes in responses; a gRPC client is told by the status that stands
+// for its HTTP status. Refers to the rule.
 LocalReply direct_reply(const config::RouteRule& rule);
 
 // A whole gRPC response in one header section (Trailers-Only).

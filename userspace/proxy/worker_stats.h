@@ -36,7 +36,7 @@ struct WorkerStats {
   Counter downstream_connections, downstream_connections_total;
   Counter upstream_connections, upstream_connections_total;
   Counter tcp_relays, tcp_relays_total;
-  Counter dials;  // sockets to endpoints that neither a relay nor a pool has yet
+  Counter dials;       // sockets to endpoints that neither a relay nor a pool has yet
   Counter transports;  // all of the above and those not yet decided
   Counter active_rpcs, rpcs_total;
   Counter outlier_ejections;   // endpoints taken out for a while
