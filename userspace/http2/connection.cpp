@@ -141,9 +141,12 @@ const char* Connection::error() const { return error_; }
 const Counters& Connection::counters() const { return counters_; }
 
 bool Connection::finished() const {
-  if (closed_) return true;
+  return closed_ || (ending() && output_.empty());
+}
+
+bool Connection::ending() const {
   const bool no_more_streams = ended_ || drain_ == Drain::announced || (role_ == Role::client && goaway_received_);
-  return no_more_streams && open_ == 0 && output_.empty();
+  return no_more_streams && open_ == 0;
 }
 
 void Connection::fail(const ConnectionError& error) {

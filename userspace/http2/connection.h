@@ -133,6 +133,8 @@ class Connection {
   // Nothing left to do: (drained, or failed) and no stream open. Close the transport after
   // writing what wants_write() still has.
   bool finished() const;
+  // No stream is open, and none will be: what is framed is the last.
+  bool ending() const;
   // Non-empty after a connection error: what was wrong, for logs.
   const char* error() const;
 

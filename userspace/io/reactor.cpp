@@ -12,8 +12,6 @@ namespace weir::io {
 namespace {
 
 constexpr uint32_t kCompletionsPerTurn = 512;  // then sends and timers get their turn
-// How long the completion of a send may go unseen when nothing else happens.
-constexpr base::Duration kPatience = std::chrono::milliseconds(1);
 // How many completions end a lingering wait at once.
 constexpr uint32_t kLingerBatch = 256;
 
@@ -87,7 +85,7 @@ Reactor::~Reactor() {
   if (ring_open_) io_uring_queue_exit(&ring_);
 }
 
-io_uring_sqe* Reactor::prepare(Operation& operation, bool inline_completion) {
+io_uring_sqe* Reactor::prepare(Operation& operation) {
   assert(!operation.pending_);
   io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
   while (!sqe) {  // the queue is full: let the kernel take it
@@ -95,10 +93,15 @@ io_uring_sqe* Reactor::prepare(Operation& operation, bool inline_completion) {
     sqe = io_uring_get_sqe(&ring_);
   }
   operation.pending_ = true;
-  if (inline_completion) ++inline_completions_;
   // The prep functions of liburing leave user_data alone in 2.3; set_data survives them.
   io_uring_sqe_set_data(sqe, &operation);
   return sqe;
+}
+
+void Reactor::expect(Operation& operation, io_uring_sqe& sqe, int32_t expected) {
+  sqe.flags |= IOSQE_CQE_SKIP_SUCCESS;
+  operation.quiet_ = true;
+  expected_.push_back({&operation, expected});
 }
 
 void Reactor::cancel(Operation& operation) {
@@ -125,19 +128,14 @@ msghdr* Reactor::stage(std::span<const iovec> iovecs) {
 void Reactor::turn(base::Duration max_wait) {
   ++turns_;
   const base::Duration until_timer = timers_.next_expiry(base::MonotonicClock::now());
-  base::Duration wait = std::max(base::Duration(0), std::min(max_wait, until_timer));
-  // A send that turns out to be short has to be gone on with.
-  if (inline_completions_ > 0) wait = std::min(wait, kPatience);
-  // Sends complete while they are submitted: wait for one completion beyond theirs, or
-  // each turn would return at once with nothing new and cost a second system call.
+  const base::Duration wait = std::max(base::Duration(0), std::min(max_wait, until_timer));
   const bool linger = lingers() && wait >= linger_;
-  const unsigned wanted = std::min(inline_completions_ + (linger ? kLingerBatch : 1), ring_.cq.ring_entries / 2);
-  submit_and_wait(wanted, wait, linger ? linger_ : base::Duration::zero());
-  inline_completions_ = 0;
+  submit_and_wait(linger ? kLingerBatch : 1, wait, linger ? linger_ : base::Duration::zero());
   sockets_heard_ = 0;
   staged_used_ = 0;
   now_ = base::MonotonicClock::now();
 
+  settle_expected();
   io_uring_cqe* cqe;
   unsigned head;
   uint32_t seen = 0;
@@ -185,6 +183,31 @@ void Reactor::submit_and_wait(unsigned wanted, base::Duration wait, base::Durati
   argument.timeout = reinterpret_cast<uintptr_t>(&timeout);
   io_uring_enter2(static_cast<unsigned>(ring_.ring_fd), prepared, wanted, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG,
                   reinterpret_cast<sigset_t*>(&argument), sizeof argument);
+}
+
+// What did not go as expected has a completion, posted during submission, which tells of it in the loop that follows.
+void Reactor::settle_expected() {
+  if (expected_.empty()) return;
+  io_uring_cqe* cqe;
+  unsigned head;
+  io_uring_for_each_cqe(&ring_, head, cqe) {
+    if (auto* operation = static_cast<Operation*>(io_uring_cqe_get_data(cqe))) operation->quiet_ = false;
+  }
+  // The kernel may have taken only some, or have had no room to say what went wrong.
+  const bool all_told =
+      io_uring_sq_ready(&ring_) == 0 && (IO_URING_READ_ONCE(*ring_.sq.kflags) & IORING_SQ_CQ_OVERFLOW) == 0;
+  settling_.swap(expected_);
+  for (const Expected& expected : settling_) {
+    Operation& operation = *expected.operation;
+    if (!operation.quiet_) continue;
+    if (!all_told) {
+      expected_.push_back(expected);
+      continue;
+    }
+    operation.quiet_ = operation.pending_ = false;
+    operation.completed(expected.result, 0);
+  }
+  settling_.clear();
 }
 
 void Reactor::post(std::function<void()> task) {

@@ -35,6 +35,7 @@ class Operation {
   friend class Reactor;
   uint32_t received_in_ = 0;  // the last turn (its low bits) in which it brought received bytes
   bool pending_ = false;
+  bool quiet_ = false;  // no completion tells of its success
 };
 
 class Reactor {
@@ -53,10 +54,11 @@ class Reactor {
   Reactor(const Reactor&) = delete;
   Reactor& operator=(const Reactor&) = delete;
 
-  // Prepares an operation; it is submitted with the next turn. `inline_completion`: it
-  // completes during submission whatever happens (non-blocking sends) and nobody waits for
-  // that, so the next turn does not end because of it, or only after a millisecond.
-  io_uring_sqe* prepare(Operation& operation, bool inline_completion = false);
+  // Prepares an operation; it is submitted with the next turn.
+  io_uring_sqe* prepare(Operation& operation);
+  // Of one that is prepared, and completes during submission whatever happens (a non-blocking send): unless the kernel
+  // reports something else, its result is `expected`. It is told so when a turn ends for another reason.
+  void expect(Operation& operation, io_uring_sqe& sqe, int32_t expected);
   // Asks the kernel to end a pending operation; it completes with -ECANCELED, or with its result.
   void cancel(Operation& operation);
   // iovecs that stay valid until the next turn has submitted them.
@@ -86,6 +88,7 @@ class Reactor {
   // A few busy connections never wait: it would add to their latency and gain nothing.
   bool lingers() const { return can_linger() && sockets_heard_ >= kLingerFrom; }
   void submit_and_wait(unsigned wanted, base::Duration wait, base::Duration linger);
+  void settle_expected();
   void run_posted();
 
   io_uring ring_{};
@@ -93,7 +96,11 @@ class Reactor {
   base::Instant now_{};
   TimerWheel timers_;
   std::unique_ptr<ReceiveBuffers> buffers_;
-  uint32_t inline_completions_ = 0;
+  struct Expected {
+    Operation* operation;
+    int32_t result;
+  };
+  std::vector<Expected> expected_, settling_;
   base::Duration linger_{};
   uint32_t sockets_heard_ = 0;  // in the last turn
   uint64_t turns_ = 0;

@@ -99,13 +99,15 @@ void Socket::send(std::span<const iovec> bytes, bool more) {
   assert(!sending() && !bytes.empty());
   sending_bytes_ = 0;
   for (const iovec& part : bytes) sending_bytes_ += static_cast<uint32_t>(part.iov_len);
-  // MSG_DONTWAIT: it completes while it is submitted, whatever the state of the socket.
-  constexpr int kFlags = MSG_NOSIGNAL | MSG_DONTWAIT;
-  io_uring_sqe* sqe = reactor_.prepare(send_, !more);
+  // MSG_DONTWAIT: it completes while it is submitted, whatever the state of the socket. MSG_WAITALL: to io_uring a send of
+  // less is no success then, and is reported.
+  const int flags = MSG_NOSIGNAL | MSG_DONTWAIT | (more ? 0 : MSG_WAITALL);
+  io_uring_sqe* sqe = reactor_.prepare(send_);
   if (bytes.size() == 1)
-    io_uring_prep_send(sqe, fd_.get(), bytes[0].iov_base, bytes[0].iov_len, kFlags);
+    io_uring_prep_send(sqe, fd_.get(), bytes[0].iov_base, bytes[0].iov_len, flags);
   else
-    io_uring_prep_sendmsg(sqe, fd_.get(), reactor_.stage(bytes), kFlags);
+    io_uring_prep_sendmsg(sqe, fd_.get(), reactor_.stage(bytes), flags);
+  if (!more) reactor_.expect(send_, *sqe, static_cast<int32_t>(sending_bytes_));
 }
 
 void Socket::send_completed(int32_t result, uint32_t) {

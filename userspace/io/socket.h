@@ -48,8 +48,8 @@ class Socket {
   // what the kernel has handed over is still reported.
   void pause_receive();
   bool receiving() const { return receive_.pending() || receive_retry_.scheduled(); }
-  // One at a time: see sending(). on_sent() may come a millisecond late, which saves system calls, unless
-  // `more` says that the caller goes on as soon as it comes.
+  // One at a time: see sending(). What went whole is told by on_sent() when the loop has something else to do, too,
+  // unless `more` says that the caller goes on as soon as it comes.
   void send(std::span<const iovec> bytes, bool more);
   bool sending() const { return send_.pending() || waiting_writable_; }
   void shutdown_write();

@@ -166,7 +166,7 @@ void Http2Transport::send_output() {
     size_t bytes = 0;
     for (size_t i = 0; i < entries; ++i) bytes += out[i].iov_len;
     source().spend(work::kSend + bytes / work::kBytes);
-    socket_->send({out, entries}, entries == kGatherEntries || bytes >= kBulk);
+    socket_->send({out, entries}, entries == kGatherEntries || bytes >= kBulk || connection_.ending());
   } else if (connection_.finished()) {
     begin_lingering_close();
   }

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <string>
 #include <thread>
+#include <vector>
 
 namespace weir::io {
 namespace {
@@ -124,17 +125,81 @@ TEST_F(SocketTest, AFullSocketGivesAShortCountAndThenWritable) {
   EXPECT_FALSE(socket->sending());
 }
 
-// Where nothing else happens, the completion of a send is not left lying until a timer fires.
-TEST_F(SocketTest, SentIsReportedSoonThoughNothingElseHappens) {
-  for (const bool more : {true, false}) {
-    SCOPED_TRACE(more);
-    user.sends = 0;
-    send("x", more);
+TEST_F(SocketTest, SentIsReportedAtOnceToThoseWhoGoOn) {
+  send("x", true);
+  const base::Instant begin = base::MonotonicClock::now();
+  reactor->turn(std::chrono::seconds(2));
+  EXPECT_EQ(user.sent, 1);
+  EXPECT_LT(base::MonotonicClock::now() - begin, std::chrono::seconds(1));
+}
+
+TEST_F(SocketTest, WhatWentWholeEndsNoTurn) {
+  send("x");
+  const base::Instant begin = base::MonotonicClock::now();
+  reactor->turn(milliseconds(50));
+  EXPECT_GE(base::MonotonicClock::now() - begin, milliseconds(50));
+  EXPECT_EQ(user.sent, 1);
+  EXPECT_EQ(user.sends, 1);
+}
+
+TEST_F(SocketTest, WhatDidNotGoWholeEndsTheTurn) {
+  const std::string much(4 << 20, 'm');
+  for (const size_t parts : {1u, 2u}) {
+    SCOPED_TRACE(parts);
+    user.sends = user.sent = 0;
+    const std::vector<iovec> bytes(parts, {const_cast<char*>(much.data()), much.size()});
+    socket->send(bytes, false);
     const base::Instant begin = base::MonotonicClock::now();
     reactor->turn(std::chrono::seconds(2));
-    EXPECT_EQ(user.sends, 1);
     EXPECT_LT(base::MonotonicClock::now() - begin, std::chrono::seconds(1));
+    EXPECT_EQ(user.sends, 1);
+    EXPECT_GT(user.sent, 0);
+    EXPECT_LT(user.sent, static_cast<int>(much.size()));
+    user.writable = false;
+    std::vector<char> read_back(much.size());
+    run_until([&] { return read(peer.get(), read_back.data(), read_back.size()) < 0 && user.writable; });
+    ASSERT_TRUE(user.writable);
   }
+}
+
+TEST_F(SocketTest, CloseWithAWholeSendUnderWay) {
+  send("x");
+  socket->close();
+  run_until([&] { return user.closed; });
+  EXPECT_TRUE(user.closed);
+  EXPECT_EQ(user.sends, 0);
+  socket.reset();
+  char byte;
+  EXPECT_EQ(read(peer.get(), &byte, 1), 1);
+}
+
+// More fail than the completion queue has room for: none may be taken for a success.
+TEST_F(SocketTest, FailedSendsAreNeverTakenForWhole) {
+  constexpr size_t kMany = 2000;  // 512 completions have room
+  std::vector<User> users(kMany);
+  std::vector<std::unique_ptr<Socket>> sockets;
+  for (User& one : users) {
+    int pair[2];
+    ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
+    const bool fails = sockets.size() % 4 != 0;
+    if (fails) close(pair[1]);
+    sockets.push_back(std::make_unique<Socket>(*reactor, base::Fd(pair[0])));
+    sockets.back()->set_events(one);
+    const iovec part{const_cast<char*>("x"), 1};
+    sockets.back()->send({&part, 1}, false);
+    if (!fails) close(pair[1]);  // takes what was submitted by now, or nothing
+  }
+  const auto told = [&] { return std::all_of(users.begin(), users.end(), [](const User& u) { return u.sends > 0; }); };
+  run_until(told);
+  ASSERT_TRUE(told());
+  for (size_t i = 0; i < kMany; ++i) {
+    EXPECT_EQ(users[i].sends, 1);
+    if (i % 4 != 0) {
+      EXPECT_EQ(users[i].sent, -EPIPE) << i;
+    }
+    sockets[i]->close();
+  }
+  run_until([&] { return std::all_of(users.begin(), users.end(), [](const User& u) { return u.closed; }); });
 }
 
 TEST_F(SocketTest, SendingToAClosedPeerIsAnError) {
