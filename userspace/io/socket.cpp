@@ -75,6 +75,7 @@ void Socket::receive_completed(int32_t result, uint32_t flags) {
   }
   if (closing_) return report_closed_if_idle();
   if (result > 0) {
+    more_to_receive_ = (flags & IORING_CQE_F_SOCK_NONEMPTY) != 0;
     if (multishot_ && !receive_.pending()) arm_receive();
     return events_->on_received(std::move(bytes));
   }
@@ -95,13 +96,13 @@ void Socket::retry_receive(base::Instant) {
   if (!closing_) arm_receive();
 }
 
-void Socket::send(std::span<const iovec> bytes, bool more) {
+void Socket::send(std::span<const iovec> bytes, bool more, bool joined) {
   assert(!sending() && !bytes.empty());
   sending_bytes_ = 0;
   for (const iovec& part : bytes) sending_bytes_ += static_cast<uint32_t>(part.iov_len);
   // MSG_DONTWAIT: it completes while it is submitted, whatever the state of the socket. MSG_WAITALL: to io_uring a send of
   // less is no success then, and is reported.
-  const int flags = MSG_NOSIGNAL | MSG_DONTWAIT | (more ? 0 : MSG_WAITALL);
+  const int flags = MSG_NOSIGNAL | MSG_DONTWAIT | (more ? 0 : MSG_WAITALL) | (joined ? MSG_MORE : 0);
   io_uring_sqe* sqe = reactor_.prepare(send_);
   if (bytes.size() == 1)
     io_uring_prep_send(sqe, fd_.get(), bytes[0].iov_base, bytes[0].iov_len, flags);

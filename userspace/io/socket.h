@@ -47,10 +47,13 @@ class Socket {
   // Ends receive(): nothing more is asked of the kernel until the next call of either, so that TCP holds the peer back;
   // what the kernel has handed over is still reported.
   void pause_receive();
+  // With the last chunk there was more to receive, bytes or the end.
+  bool more_to_receive() const { return more_to_receive_; }
   bool receiving() const { return receive_.pending() || receive_retry_.scheduled(); }
   // One at a time: see sending(). What went whole is told by on_sent() when the loop has something else to do, too,
-  // unless `more` says that the caller goes on as soon as it comes.
-  void send(std::span<const iovec> bytes, bool more);
+  // unless `more` says that the caller goes on as soon as it comes. `joined`: the next send, or shutdown_write(),
+  // comes within a turn, and may share a segment with this.
+  void send(std::span<const iovec> bytes, bool more, bool joined = false);
   bool sending() const { return send_.pending() || waiting_writable_; }
   void shutdown_write();
   // No event but on_closed() follows. `abort`: with RST, what is unsent is dropped.
@@ -103,6 +106,7 @@ class Socket {
   MemberTimer<Socket, &Socket::report_closed> closed_{*this};
   uint32_t sending_bytes_ = 0;
   bool multishot_ = false;
+  bool more_to_receive_ = false;
   bool paused_ = false;
   bool receive_ended_ = false;
   bool waiting_writable_ = false;

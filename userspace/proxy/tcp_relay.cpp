@@ -124,10 +124,15 @@ void TcpRelay::send_rest(Side& to) {
   if (finished_ || to.failed || to.to_send.empty()) return;
   source().spend(work::kRelayedChunk + to.to_send.size() / work::kRelayedBytes);
   const iovec bytes{const_cast<uint8_t*>(to.to_send.data()), to.to_send.size()};
+  const Side& from = other(to);
   // The next receive tells of a small send as well, if there is one; of a large one the socket perhaps takes only a
   // part.
-  const bool more = other(to).ended || !to.next.empty() || to.to_send.size() >= kCopied;
-  to.socket->send({&bytes, 1}, more);
+  const bool small = to.to_send.size() < kCopied;
+  const bool more = from.ended || !to.next.empty() || !small;
+  // A last word and the FIN are one segment, for which its reader is woken once. What there is to receive comes, and is
+  // sent, within a turn.
+  const bool ends = from.ended ? to.next.empty() && !from.failed : from.socket && from.socket->more_to_receive();
+  to.socket->send({&bytes, 1}, more, small && ends);
 }
 
 void TcpRelay::sent(Side& to, int result) {
