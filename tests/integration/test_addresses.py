@@ -3,9 +3,8 @@
 import socket
 
 import pytest
+from lab.pod import NODE_IP
 from lab.service import Port
-
-NODE = "10.244.0.1"
 
 
 @pytest.mark.parametrize(
@@ -59,6 +58,16 @@ def test_the_pods_port_range_is_left_to_it(agent, client):
         client.listen(port).close()
 
 
+def test_a_pod_of_the_hosts_network_is_left_alone(lab, agent, service):
+    with lab.pod("host", dataplane="enabled", host_network=True) as pod:
+        agent.wait(lambda: "uses the host's network" in agent.weirctl("why", "host", f"{service.name}:50051"), 5, "its reason")
+        before = agent.bpf_stat("diverted")
+        result = pod.greet(service.target, "--rpcs", 30)
+        assert result["errors"] == []
+        assert len(result["backends"]) == 1, "one connection, one backend"
+        assert agent.bpf_stat("diverted") == before
+
+
 def test_external_ips_and_node_ports_are_left_alone(lab, agent, greeters, client):
     """Only a ClusterIP is diverted: what comes to the node from outside is kube-proxy's, from a pod as well."""
     external = "192.0.2.10"
@@ -67,7 +76,7 @@ def test_external_ips_and_node_ports_are_left_alone(lab, agent, greeters, client
         agent.wait_applied()
         assert len(client.greet(service.target, "--rpcs", 60)["backends"]) == 3
         before = agent.bpf_stat("diverted")
-        for address, port in ((external, 50052), (NODE, 30052)):
+        for address, port in ((external, 50052), (NODE_IP, 30052)):
             with client.connect(address, port) as connection:
                 assert connection.getpeername() == (address, port)
                 assert connection.getsockname()[0] == client.ip

@@ -107,6 +107,9 @@ def test_verdicts_on_memory_and_errors():
     assert met(rows, "bytes per idle connection") == "not measured"
     assert met(rows, "no errors") == "met: 0"
     assert met(report.rows([one(errors={"reset": 1})]), "no errors") == "NOT met: weir 1x1 tiny (1)"
+    overloaded = report.rows([one(), one(proxy="envoy", errors={"reset": 1})])
+    assert met(overloaded, "no errors") == "met: 0"
+    assert "Calls that failed: envoy 1x1 tiny (1)." in report.markdown(overloaded, META)
 
 
 # proxy, payload, beside, what of the sample, figures of both round by round, begin of the verdict

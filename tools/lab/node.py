@@ -114,7 +114,7 @@ class Lab:
         self.objects.publish(f"namespace-{name}", manifests.namespace(name, translated))
 
     def pod(self, name, dataplane=None, namespace="default", labels=None, annotations=None, qos="burstable",
-            containers=("app",)) -> Pod:  # fmt: skip
+            containers=("app",), host_network=False) -> Pod:  # fmt: skip
         """Makes and starts a pod; `dataplane` becomes the label weir.dev/dataplane."""
         labels = dict(labels or {})
         if dataplane is not None:
@@ -122,7 +122,7 @@ class Lab:
         with self._changes:
             index = self._pod_count
             self._pod_count += 1
-        pod = Pod(self, name, namespace, labels, annotations or {}, qos, index, list(containers))
+        pod = Pod(self, name, namespace, labels, annotations or {}, qos, index, list(containers), host_network=host_network)
         pod.start()
         with self._changes:
             self.pods.append(pod)

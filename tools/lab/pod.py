@@ -11,12 +11,14 @@ from pathlib import Path
 
 from . import cgroups, manifests, processes
 
+NODE_IP = "10.244.0.1"  # as pods see it
+
 
 class Pod:
     """Made by Lab.pod(). Processes run in its namespace and in its container's cgroup. As a context
     manager it is removed at the end."""
 
-    def __init__(self, lab, name, namespace, labels, annotations, qos, index, containers, uid=None):
+    def __init__(self, lab, name, namespace, labels, annotations, qos, index, containers, uid=None, host_network=False):
         self.lab = lab
         self.name = name
         self.namespace = namespace
@@ -24,7 +26,8 @@ class Pod:
         self.annotations = dict(annotations)
         self.containers = containers
         self.uid = uid or str(uuid.uuid4())
-        self.ip = f"10.244.{index // 250}.{index % 250 + 2}"
+        self.host_network = host_network
+        self.ip = NODE_IP if host_network else f"10.244.{index // 250}.{index % 250 + 2}"
         self.ip6 = f"fd00:10:244::{index + 2:x}" if lab.ipv6 else None
         self.veth = f"veth{index}"
         self._qos = qos
@@ -75,8 +78,11 @@ class Pod:
         # As a container runtime does it: the manifest is known first, then the cgroup appears, then a
         # sandbox process whose network namespace is already complete.
         self.publish()
-        self._sandbox = self.lab.new_namespace()
-        self._wire()
+        if self.host_network:
+            self._sandbox = processes.spawn(["sleep", "infinity"], self.lab.netns, self.lab.cgroup / "node")
+        else:
+            self._sandbox = self.lab.new_namespace()
+            self._wire()
         sandbox = cgroups.container_cgroup(self.cgroup, self.lab.cgroup_driver, secrets.token_hex(32))
         sandbox.mkdir(parents=True)
         self._container.mkdir()
@@ -86,8 +92,9 @@ class Pod:
         """Stores the Pod with its present labels and annotations. An API server gives it a uid of its own."""
         ips = [self.ip] + ([self.ip6] if self.ip6 else [])
         pod = manifests.pod(
-            self.name, self.namespace, self.uid, ips, self.lab.node_name, self.labels, self.annotations, self.containers
-        )
+            self.name, self.namespace, self.uid, ips, self.lab.node_name, self.labels, self.annotations, self.containers,
+            self.host_network,
+        )  # fmt: skip
         self.uid = self.lab.objects.publish(self.key, pod)[0]["metadata"]["uid"]
 
     def _wire(self) -> None:
@@ -96,7 +103,7 @@ class Pod:
         v6 = self.ip6 is not None
         node = [
             f"link add {self.veth} type veth peer name eth0 netns {self._sandbox.pid}",
-            f"address add 10.244.0.1/32 dev {self.veth}",
+            f"address add {NODE_IP}/32 dev {self.veth}",
             f"link set {self.veth} up",
             f"route add {self.ip}/32 dev {self.veth}",
         ]
@@ -104,8 +111,8 @@ class Pod:
             "link set lo up",
             "link set eth0 up",
             f"address add {self.ip}/32 dev eth0",
-            "route add 10.244.0.1/32 dev eth0 scope link",
-            f"route add default via 10.244.0.1 dev eth0 src {self.ip}",
+            f"route add {NODE_IP}/32 dev eth0 scope link",
+            f"route add default via {NODE_IP} dev eth0 src {self.ip}",
         ]
         if v6:
             node += [f"address add fe80::1/64 dev {self.veth} nodad", f"route add {self.ip6}/128 dev {self.veth}"]
@@ -223,7 +230,8 @@ class Pod:
     def remove(self) -> None:
         """Ends the pod as kubelet does: processes, network, cgroup, and the manifest last."""
         cgroups.kill(self._container)
-        processes.run(["ip", "link", "delete", self.veth], netns=self.lab.netns)
+        if not self.host_network:
+            processes.run(["ip", "link", "delete", self.veth], netns=self.lab.netns)
         cgroups.remove(self.cgroup)
         self.reap()
         self.lab.objects.withdraw(self.key)
