@@ -49,8 +49,11 @@ class ScriptedConnection final : public http2::ConnectionEvents {
           receive(any_frame());
           break;
         case 3:
+          receive(message_frame());
+          break;
         case 4:
           receive(message_frame());
+          connection_.lend();
           break;
         case 5:
           write();
