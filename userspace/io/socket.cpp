@@ -140,6 +140,8 @@ void Socket::close(bool abort) {
   reactor_.cancel(connect_);
   reactor_.cancel(receive_);
   reactor_.cancel(writable_);
+  // A send that goes whole ends no turn: this does.
+  if (send_.pending()) reactor_.timers().schedule(closed_, reactor_.now());
   if (connect_.pending() || receive_.pending() || send_.pending() || writable_.pending()) return;
   fd_.reset();  // the peer hears of it at once
   reactor_.timers().schedule(closed_, reactor_.now());
@@ -149,6 +151,7 @@ void Socket::report_closed(base::Instant) { report_closed_if_idle(); }
 
 void Socket::report_closed_if_idle() {
   if (connect_.pending() || receive_.pending() || send_.pending() || writable_.pending()) return;
+  closed_.cancel();
   fd_.reset();
   events_->on_closed();
 }
