@@ -60,7 +60,7 @@ def test_the_pods_port_range_is_left_to_it(agent, client):
 
 def test_a_pod_of_the_hosts_network_is_left_alone(lab, agent, service):
     with lab.pod("host", dataplane="enabled", host_network=True) as pod:
-        agent.wait(lambda: "uses the host's network" in agent.weirctl("why", "host", f"{service.name}:50051"), 5, "its reason")
+        agent.wait(lambda: "host's network" in agent.enrolment(pod).get("reason", ""), 5, "its reason")
         before = agent.bpf_stat("diverted")
         result = pod.greet(service.target, "--rpcs", 30)
         assert result["errors"] == []

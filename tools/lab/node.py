@@ -76,7 +76,7 @@ class Lab:
         if self.cgroup_driver != "systemd":
             for qos in ("burstable", "besteffort"):
                 (self.kubepods / qos).mkdir()
-        self._node = self.new_namespace()
+        self._node = self.hold_namespace()
         settings = {
             "ipv4/ip_forward": 1,
             "ipv4/conf/all/rp_filter": 0,
@@ -96,11 +96,12 @@ class Lab:
         self.namespace("default")
         self.sync_kube_proxy()
 
-    def new_namespace(self):
-        """A process that holds a new network namespace, in the node's cgroup."""
+    def hold_namespace(self, netns=None):
+        """A process that holds a new network namespace, or `netns`, in the node's cgroup."""
         process = processes.spawn(
-            ["unshare", "--net", "sh", "-c", "echo ready; exec sleep infinity >/dev/null"],
-            cgroup=self.cgroup / "node",
+            [*([] if netns else ["unshare", "--net"]), "sh", "-c", "echo ready; exec sleep infinity >/dev/null"],
+            netns,
+            self.cgroup / "node",
             stdout=processes.subprocess.PIPE,
         )
         if process.stdout.readline() != b"ready\n":

@@ -78,10 +78,8 @@ class Pod:
         # As a container runtime does it: the manifest is known first, then the cgroup appears, then a
         # sandbox process whose network namespace is already complete.
         self.publish()
-        if self.host_network:
-            self._sandbox = processes.spawn(["sleep", "infinity"], self.lab.netns, self.lab.cgroup / "node")
-        else:
-            self._sandbox = self.lab.new_namespace()
+        self._sandbox = self.lab.hold_namespace(self.lab.netns if self.host_network else None)
+        if not self.host_network:
             self._wire()
         sandbox = cgroups.container_cgroup(self.cgroup, self.lab.cgroup_driver, secrets.token_hex(32))
         sandbox.mkdir(parents=True)
@@ -120,7 +118,6 @@ class Pod:
         processes.run(["ip", "-batch", "-"], netns=self.lab.netns, input="\n".join(node) + "\n")
         processes.run(["ip", "-batch", "-"], netns=self.netns, input="\n".join(pod) + "\n")
         # Machines that prefer BBR pace every sender by timers, which run on the CPU that heard of its ACK: the agent's.
-        processes.run(["sh", "-c", "echo reno > /proc/sys/net/ipv4/tcp_congestion_control"], netns=self.netns)
         processes.run(["sh", "-c", "echo reno > /proc/sys/net/ipv4/tcp_congestion_control"], netns=self.netns)
 
     def popen(self, argv, log=True, **kwargs) -> subprocess.Popen:
