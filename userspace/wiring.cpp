@@ -36,6 +36,8 @@ constexpr WorkerMetric kWorkerMetrics[] = {
     {"weir_tcp_relays", "Connections relayed as TCP.", MetricKind::gauge, &WorkerStats::tcp_relays},
     {"weir_tcp_relays_total", "Connections relayed as TCP since the start.", MetricKind::counter,
      &WorkerStats::tcp_relays_total},
+    {"weir_tcp_spliced_bytes_total", "Bytes relayed as TCP that were not copied.", MetricKind::counter,
+     &WorkerStats::tcp_spliced_bytes},
     {"weir_active_rpcs", "RPCs under way.", MetricKind::gauge, &WorkerStats::active_rpcs},
     {"weir_rpcs_total", "RPCs that have ended.", MetricKind::counter, &WorkerStats::rpcs_total},
     {"weir_outlier_ejections_total", "Times that outlier detection has ejected an endpoint, each for one pod.",

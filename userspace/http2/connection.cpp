@@ -140,9 +140,7 @@ bool Connection::settings_received() const { return settings_received_; }
 const char* Connection::error() const { return error_; }
 const Counters& Connection::counters() const { return counters_; }
 
-bool Connection::finished() const {
-  return closed_ || (ending() && output_.empty());
-}
+bool Connection::finished() const { return closed_ || (ending() && output_.empty()); }
 
 bool Connection::ending() const {
   const bool no_more_streams = ended_ || drain_ == Drain::announced || (role_ == Role::client && goaway_received_);

@@ -50,6 +50,18 @@ void Socket::ask(bool multishot) {
   arm_receive();
 }
 
+void Socket::await_readable() {
+  if (closing_ || receive_ended_ || receiving()) return;
+  awaited_ = true;
+  io_uring_prep_poll_add(reactor_.prepare(receive_), fd_.get(), POLLIN);
+}
+
+int Socket::receive_into(Pipe& pipe) {
+  const int moved = pipe.fill(fd_.get());
+  if (moved <= 0 && moved != -EAGAIN) receive_ended_ = true;
+  return moved;
+}
+
 void Socket::pause_receive() {
   if (std::exchange(paused_, true)) return;
   receive_retry_.cancel();
@@ -74,6 +86,7 @@ void Socket::receive_completed(int32_t result, uint32_t flags) {
     bytes = reactor_.buffers().take(id, static_cast<uint32_t>(result > 0 ? result : 0));
   }
   if (closing_) return report_closed_if_idle();
+  if (std::exchange(awaited_, false)) return events_->on_readable();
   if (result > 0) {
     more_to_receive_ = (flags & IORING_CQE_F_SOCK_NONEMPTY) != 0;
     if (multishot_ && !receive_.pending()) arm_receive();
@@ -100,8 +113,8 @@ void Socket::send(std::span<const iovec> bytes, bool more, bool joined) {
   assert(!sending() && !bytes.empty());
   sending_bytes_ = 0;
   for (const iovec& part : bytes) sending_bytes_ += static_cast<uint32_t>(part.iov_len);
-  // MSG_DONTWAIT: it completes while it is submitted, whatever the state of the socket. MSG_WAITALL: to io_uring a send of
-  // less is no success then, and is reported.
+  // MSG_DONTWAIT: it completes while it is submitted, whatever the state of the socket. MSG_WAITALL: to io_uring a send
+  // of less is no success then, and is reported.
   const int flags = MSG_NOSIGNAL | MSG_DONTWAIT | (more ? 0 : MSG_WAITALL) | (joined ? MSG_MORE : 0);
   io_uring_sqe* sqe = reactor_.prepare(send_);
   if (bytes.size() == 1)
@@ -114,11 +127,20 @@ void Socket::send(std::span<const iovec> bytes, bool more, bool joined) {
 void Socket::send_completed(int32_t result, uint32_t) {
   if (closing_) return report_closed_if_idle();
   if (result == -EAGAIN) result = 0;
-  if (result >= 0 && static_cast<uint32_t>(result) < sending_bytes_) {
-    waiting_writable_ = true;
-    io_uring_prep_poll_add(reactor_.prepare(writable_), fd_.get(), POLLOUT);
-  }
+  if (result >= 0 && static_cast<uint32_t>(result) < sending_bytes_) wait_writable();
   events_->on_sent(result);
+}
+
+int Socket::send_from(Pipe& pipe) {
+  assert(!sending());
+  const int moved = pipe.drain(fd_.get());
+  if (moved >= 0 ? pipe.held() > 0 : moved == -EAGAIN) wait_writable();
+  return moved == -EAGAIN ? 0 : moved;
+}
+
+void Socket::wait_writable() {
+  waiting_writable_ = true;
+  io_uring_prep_poll_add(reactor_.prepare(writable_), fd_.get(), POLLOUT);
 }
 
 void Socket::writable_completed(int32_t, uint32_t) {

@@ -11,6 +11,7 @@
 #include "base/address.h"
 #include "base/buffer.h"
 #include "base/fd.h"
+#include "io/pipe.h"
 #include "io/reactor.h"
 
 namespace weir::io {
@@ -21,6 +22,7 @@ class SocketEvents {
   virtual void on_connected(int error) = 0;  // 0, or an errno value
   virtual void on_received(base::Slice bytes) = 0;
   virtual void on_receive_end(int error) = 0;  // 0: the peer sent FIN; otherwise an errno value
+  virtual void on_readable() {}                // after await_readable()
   // The send() is over: `result` bytes went (fewer than given: on_writable() follows), or -errno.
   virtual void on_sent(int result) = 0;
   virtual void on_writable() = 0;
@@ -44,6 +46,11 @@ class Socket {
   void receive();
   // One chunk (or the end) is reported; then the socket is quiet until the next call.
   void receive_once();
+  // on_readable() tells once that there are bytes, or the end: for receive_into().
+  void await_readable();
+  // Moves what came into an empty pipe: how many bytes, 0 after the peer's FIN, or -errno, of which -EAGAIN is not the
+  // end: receive_once() gets what can't be moved.
+  int receive_into(Pipe& pipe);
   // Ends receive(): nothing more is asked of the kernel until the next call of either, so that TCP holds the peer back;
   // what the kernel has handed over is still reported.
   void pause_receive();
@@ -54,6 +61,8 @@ class Socket {
   // unless `more` says that the caller goes on as soon as it comes. `joined`: the next send, or shutdown_write(),
   // comes within a turn, and may share a segment with this.
   void send(std::span<const iovec> bytes, bool more, bool joined = false);
+  // Moves bytes out of the pipe: how many, or -errno. If some are left, on_writable() follows.
+  int send_from(Pipe& pipe);
   bool sending() const { return send_.pending() || waiting_writable_; }
   void shutdown_write();
   // No event but on_closed() follows. `abort`: with RST, what is unsent is dropped.
@@ -91,6 +100,7 @@ class Socket {
   void retry_receive(base::Instant now);
   void ask(bool multishot);
   void arm_receive();
+  void wait_writable();
   void report_closed(base::Instant now);
   void report_closed_if_idle();
 
@@ -108,6 +118,7 @@ class Socket {
   bool multishot_ = false;
   bool more_to_receive_ = false;
   bool paused_ = false;
+  bool awaited_ = false;  // the pending receive is await_readable()
   bool receive_ended_ = false;
   bool waiting_writable_ = false;
   bool closing_ = false;

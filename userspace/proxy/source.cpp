@@ -107,6 +107,18 @@ bool Source::begin_stream() {
 
 bool Source::must_copy() const { return memory_ > kUncopied || worker_.buffers_scarce(); }
 
+std::unique_ptr<io::Pipe> Source::take_pipe() {
+  if (pipes_ == kMostPipes) return nullptr;
+  auto pipe = worker_.pipes().take();
+  if (pipe) ++pipes_;
+  return pipe;
+}
+
+void Source::give_back(std::unique_ptr<io::Pipe> pipe) {
+  --pipes_;
+  worker_.pipes().give_back(std::move(pipe));
+}
+
 bool Source::may_lend() const {
   return memory_ <= static_cast<int64_t>(worker_.options().pod_limits.max_memory / kLent) && worker_.may_lend();
 }

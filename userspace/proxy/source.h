@@ -35,6 +35,7 @@ constexpr uint64_t kAccept = 25;
 constexpr uint64_t kWaiter = 2, kHeadBytes = 32;              // to go on with a request that waited; to encode its head
 constexpr uint64_t kStreamEnd = 2;                            // to tell a stream that its connection is over
 constexpr uint64_t kRelayedChunk = 12, kRelayedBytes = 1024;  // nobody reads these
+constexpr uint64_t kSplicedBytes = 2048;
 }  // namespace work
 
 struct InTurn;  // has work left: a source in its worker, a transport in its source
@@ -74,6 +75,9 @@ class Source : public http2::Hook<InTurn> {
   bool may_linger() const { return lingering_ < kMostLingering; }
   // Bytes that have to wait are copied from now on, or they would keep the receive buffers from other pods.
   bool must_copy() const;
+  // For bytes that are relayed; null: they are copied instead. A pod may have a part of the worker's pipes at a time.
+  std::unique_ptr<io::Pipe> take_pipe();
+  void give_back(std::unique_ptr<io::Pipe> pipe);
   // Little waits as yet: bodies that the pod leaves unread need not hold up others on their connection.
   bool may_lend() const;
   int64_t memory() const { return memory_; }
@@ -92,7 +96,7 @@ class Source : public http2::Hook<InTurn> {
  private:
   friend class Worker;
   friend class Transport;
-  static constexpr uint32_t kMostLingering = 64;
+  static constexpr uint32_t kMostLingering = 64, kMostPipes = 16;
   void refill();
 
   Worker& worker_;
@@ -104,6 +108,7 @@ class Source : public http2::Hook<InTurn> {
   uint32_t connections_ = 0;  // of transports_, those that the pod opened
   uint32_t streams_ = 0;
   uint32_t lingering_ = 0;
+  uint32_t pipes_ = 0;
   int64_t memory_ = 0;  // the sum of what its transports hold
   int64_t credit_ = 0;
   uint64_t turn_ = 0;  // of the last refill

@@ -1,5 +1,6 @@
 #include "proxy/tcp_relay.h"
 
+#include <cerrno>
 #include <utility>
 
 #include "proxy/worker.h"
@@ -7,6 +8,9 @@
 namespace weir::proxy {
 namespace {
 constexpr uint32_t kCopied = 4096;  // below, what waits is copied
+// Bulk: so many full buffers in a row, until so few bytes come at once that to copy them would be cheaper.
+constexpr uint32_t kBulk = 4;
+constexpr int kWorthSplicing = 8192;
 // How long the other side may take for what one said before its connection broke.
 constexpr auto kLastWords = std::chrono::seconds(2);
 constexpr auto kFirstLook = std::chrono::milliseconds(20);  // each after it is twice as far
@@ -38,6 +42,8 @@ TcpRelay::TcpRelay(Worker& worker, Source& source, std::unique_ptr<io::Socket> c
   client_.ended = said.ended;
   client_.bytes_in = said.bytes.size();
   server_.to_send = said.bytes;
+  // Sockets that might be redirected can't be spliced from.
+  if (dialled.mode == config::Mode::l7) client_.copied = server_.copied = true;
   dial_->set_events(*this);
 }
 
@@ -73,9 +79,12 @@ void TcpRelay::on_dialled() {
 
 // While what came last is being sent: so a chunk costs one io_uring_enter(), not two.
 void TcpRelay::receive_from(Side& from) {
-  if (from.ended || from.receiving || !other(from).next.empty() || other(from).failed) return;
+  const Side& to = other(from);
+  if (from.ended || from.receiving || from.readable || to.pipe || !to.next.empty() || to.failed) return;
+  const bool bulk = from.full >= kBulk && !from.copied;
+  if (bulk && !to.to_send.empty()) return;  // first what was copied; then sent() comes here
   from.receiving = true;
-  from.socket->receive_once();
+  bulk ? from.socket->await_readable() : from.socket->receive_once();
 }
 
 void TcpRelay::received(Side& from, base::Slice bytes) {
@@ -83,6 +92,8 @@ void TcpRelay::received(Side& from, base::Slice bytes) {
   if (finished_ || other(from).failed) return;
   last_activity_ = worker().reactor().now();
   from.bytes_in += bytes.size();
+  const bool full = bytes.size() == io::ReceiveBuffers::kBufferSize && from.socket->more_to_receive();
+  from.full = full ? from.full + 1 : 0;
   Side& to = other(from);
   const bool behind = !to.to_send.empty();
   base::Slice& place = behind ? to.next : to.to_send;
@@ -102,23 +113,63 @@ void TcpRelay::unpin(base::Slice& bytes) {
   if (bytes.size() < kCopied || source().must_copy()) own(bytes);
 }
 
+void TcpRelay::readable(Side& from) {
+  from.receiving = false;
+  if (finished_ || other(from).failed) return;
+  if (source().may_start_work()) return splice_from(from);
+  from.readable = true;
+  needs_flush();
+}
+
+void TcpRelay::splice_from(Side& from) {
+  from.readable = false;
+  Side& to = other(from);
+  if (finished_ || to.failed) return;
+  to.pipe = source().take_pipe();
+  if (!to.pipe) from.full = 0;
+  const int moved = to.pipe ? from.socket->receive_into(*to.pipe) : -EAGAIN;
+  if (moved <= 0) {
+    from.copied = to.pipe && moved == -EAGAIN;
+    give_back(to);
+    return moved == -EAGAIN ? receive_from(from) : receive_ended(from, -moved);
+  }
+  last_activity_ = worker().reactor().now();
+  from.bytes_in += static_cast<uint64_t>(moved);
+  worker().stats().tcp_spliced_bytes += static_cast<uint64_t>(moved);
+  if (moved < kWorthSplicing) from.full = 0;
+  splice_rest(to);
+}
+
+void TcpRelay::splice_rest(Side& to) {
+  const int sent = to.socket->send_from(*to.pipe);
+  if (sent < 0) return fail(to);
+  source().spend(work::kRelayedChunk + static_cast<uint64_t>(sent) / work::kSplicedBytes);
+  if (to.pipe->held() > 0) return account();  // on_writable() goes on
+  give_back(to);
+  account();
+  all_sent(to);
+}
+
+void TcpRelay::give_back(Side& to) {
+  if (to.pipe) source().give_back(std::move(to.pipe));
+}
+
 void TcpRelay::pass_on(Side& to) {
-  if (finished_ || to.failed || to.to_send.empty()) return;
-  if (source().may_start_work()) return send_rest(to);
+  if (finished_ || to.failed || !to.owed()) return;
+  if (source().may_start_work()) return to.pipe ? splice_rest(to) : send_rest(to);
   unpin(to.to_send);
   needs_flush();
 }
 
 void TcpRelay::flush() {
-  for (Side* side : {&client_, &server_})
-    if (side->socket && !side->socket->sending()) send_rest(*side);
+  for (Side* side : {&client_, &server_}) {
+    if (side->readable) splice_from(*side);
+    if (finished_ || side->failed || !side->socket || side->socket->sending()) continue;
+    side->pipe ? splice_rest(*side) : send_rest(*side);
+  }
 }
 
-void TcpRelay::account() {
-  hold(static_cast<int64_t>(client_.to_send.size() + client_.next.size() + server_.to_send.size() +
-                            server_.next.size()) -
-       held());
-}
+void TcpRelay::account() { hold(static_cast<int64_t>(client_.waiting() + server_.waiting()) - held()); }
 
 void TcpRelay::send_rest(Side& to) {
   if (finished_ || to.failed || to.to_send.empty()) return;
@@ -142,9 +193,14 @@ void TcpRelay::sent(Side& to, int result) {
   account();
   if (!to.to_send.empty()) return unpin(to.to_send);  // on_writable() goes on
   to.to_send = std::exchange(to.next, {});
-  Side& from = other(to);
   pass_on(to);
-  if (!to.to_send.empty() || !from.ended) return receive_from(from);
+  all_sent(to);
+}
+
+// All but `to_send`, which is under way.
+void TcpRelay::all_sent(Side& to) {
+  Side& from = other(to);
+  if (to.owed() || !from.ended) return receive_from(from);
   end_for(to);
 }
 
@@ -161,13 +217,11 @@ void TcpRelay::receive_ended(Side& from, int error) {
   from.ended = true;
   if (error != 0 && !from.failed) return fail(from);
   Side& to = other(from);
-  if (!to.socket || to.failed || !to.to_send.empty()) return;  // on_dialled() or sent() passes it on
+  if (!to.socket || to.failed || to.owed()) return;  // on_dialled() or sent() passes it on
   end_for(to);
 }
 
-bool TcpRelay::complete() const {
-  return client_.ended && server_.ended && client_.to_send.empty() && server_.to_send.empty();
-}
+bool TcpRelay::complete() const { return client_.ended && server_.ended && !client_.owed() && !server_.owed(); }
 
 // With plain TCP the other side could still read what came before the reset.
 void TcpRelay::fail(Side& side) {
@@ -184,7 +238,7 @@ void TcpRelay::fail(Side& side) {
 void TcpRelay::last_words(base::Instant now) {
   const Side& from = client_.failed ? client_ : server_;
   const Side& to = client_.failed ? server_ : client_;
-  const bool told = from.ended && to.to_send.empty() && to.socket->unsent() == 0;  // which a reset would drop
+  const bool told = from.ended && !to.owed() && to.socket->unsent() == 0;  // which a reset would drop
   if (told || now >= give_up_) return finish(failure_, true);
   source().spend(1);
   worker().reactor().timers().schedule(last_words_, now + look_);
@@ -224,6 +278,8 @@ void TcpRelay::finish(telemetry::Flags flags, bool reset) {
   }
   last_words_.cancel();
   set_leaving();
+  give_back(client_);
+  give_back(server_);
   hold(-held());
   for (const Side* side : {&client_, &server_})
     if (side->watched) worker().error_watch().remove(side->socket->fd());

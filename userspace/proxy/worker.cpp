@@ -2,6 +2,7 @@
 
 #include <malloc.h>
 #include <pthread.h>
+#include <signal.h>
 
 #include <algorithm>
 #include <cassert>
@@ -20,9 +21,23 @@ constexpr auto kHeartbeat = std::chrono::milliseconds(250);  // a quarter of wha
 // short; beside others it delays them by the smaller one.
 constexpr int64_t kLoneQuantum = 4096;
 constexpr int64_t kSharedQuantum = 96;
+// Pipes: the kernel lets a user have 16,384 pages in all of them, of which each takes 64; and a part of the sockets.
+constexpr uint64_t kMostPipes = 64, kSocketsPerPipe = 32;
 constexpr size_t kBurst = 256;          // connections and RPCs: fewer leave nothing worth a trim of the allocator
 constexpr size_t kSettled = 64 * 1024;  // bytes freed in a tick
 constexpr auto kSharedFor = std::chrono::milliseconds(100);
+
+// splice() to a connection that is broken raises it, and knows no MSG_NOSIGNAL.
+void block_sigpipe() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGPIPE);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+}
+
+uint32_t most_pipes(uint64_t sockets) {
+  return static_cast<uint32_t>(sockets == 0 ? kMostPipes : std::min(kMostPipes, sockets / kSocketsPerPipe));
+}
 }  // namespace
 
 Transport::Transport(Worker& worker, Source& source, Opened opened)
@@ -59,7 +74,7 @@ void Transport::set_lingering() {
 void Transport::removed() { worker_.remove(*this); }
 
 Worker::Worker(WorkerOptions options, telemetry::Recorder& recorder, std::shared_ptr<const config::Snapshot> snapshot)
-    : options_(std::move(options)), recorder_(recorder) {
+    : options_(std::move(options)), recorder_(recorder), pipes_(most_pipes(options_.max_sockets)) {
   snapshots_.emplace_back(std::move(snapshot));
   std::random_device device;
   seed_ = (uint64_t{device()} << 32) | device();
@@ -73,6 +88,7 @@ base::Result<std::unique_ptr<Worker>> Worker::start(WorkerOptions options, telem
   auto result = made.get_future();
   worker->thread_ = std::thread([&made, raw = worker.get()] {
     pthread_setname_np(pthread_self(), ("worker-" + std::to_string(raw->options_.index)).c_str());
+    block_sigpipe();
     auto reactor = io::Reactor::create(raw->options_.reactor);
     if (!reactor) {
       made.set_value(reactor.error());
@@ -136,6 +152,7 @@ void Worker::tick(base::Instant now) {
   for (auto& [uid, source] : sources_) source->sweep();
   std::erase_if(removed_sources_, [](const auto& source) { return source->transports_ == 0; });
   give_memory_back();
+  pipes_.trim();
   std::erase_if(snapshots_, [this](const SnapshotUse& use) { return use.users_ == 0 && &use != &snapshots_.back(); });
 }
 

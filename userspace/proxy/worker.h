@@ -19,6 +19,7 @@
 #include "http2/connection.h"
 #include "interception/enrolment.h"
 #include "io/error_watch.h"
+#include "io/pipe.h"
 #include "io/reactor.h"
 #include "proxy/exchange.h"
 #include "proxy/redirected.h"
@@ -110,6 +111,7 @@ class Worker {
   telemetry::Recorder& recorder() { return recorder_; }
   ListenerSet& listeners() { return listeners_; }
   io::ErrorWatch& error_watch() { return error_watch_; }
+  io::Pipes& pipes() { return pipes_; }
   Slab<Exchange>& exchanges() { return exchanges_; }
   size_t& replay_bytes() { return replay_bytes_; }  // which all exchanges keep now
   const config::Snapshot& snapshot() const { return snapshots_.back().snapshot(); }
@@ -162,6 +164,7 @@ class Worker {
   std::unique_ptr<io::Reactor> reactor_;
   ListenerSet listeners_{*this};
   io::ErrorWatch error_watch_;
+  io::Pipes pipes_;
   io::MemberTimer<Worker, &Worker::beat> heartbeat_{*this};
   std::unordered_map<std::string, std::unique_ptr<Source>> sources_;  // by pod UID
   std::vector<std::unique_ptr<Source>> removed_sources_;              // until their last transport is gone

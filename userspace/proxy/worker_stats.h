@@ -15,6 +15,7 @@ class Counter {
   // One writer: a plain load and store, without a locked instruction.
   Counter& operator++() { return add(1); }
   Counter& operator--() { return add(static_cast<uint64_t>(-1)); }
+  Counter& operator+=(uint64_t n) { return add(n); }
   uint64_t value() const { return value_.load(std::memory_order_relaxed); }
 
  private:
@@ -35,7 +36,7 @@ struct WorkerStats {
   Counter sources;  // enrolled pods of this worker
   Counter downstream_connections, downstream_connections_total;
   Counter upstream_connections, upstream_connections_total;
-  Counter tcp_relays, tcp_relays_total;
+  Counter tcp_relays, tcp_relays_total, tcp_spliced_bytes;
   Counter dials;       // sockets to endpoints that neither a relay nor a pool has yet
   Counter transports;  // all of the above and those not yet decided
   Counter active_rpcs, rpcs_total;

@@ -13,34 +13,11 @@ namespace {
 
 using ::testing::HasSubstr;
 
-std::string text_of_size(size_t size) {
-  std::string text;
-  text.reserve(size + 8);
-  for (uint32_t i = 0; text.size() < size; ++i) text.append(reinterpret_cast<const char*>(&i), sizeof i);
-  text.resize(size);
-  return text;
-}
-
 struct RelayTest : Lab {
   // The one connection that reached `server`.
   Peer* arrival(RawBackend& server) {
     EXPECT_TRUE(until([&] { return server.connections.size() == 1; }));
     return server.connections.empty() ? nullptr : server.connections[0].get();
-  }
-  // To an application that does not read, until the relay receives no more of it.
-  std::string say_until_held_up(Peer& there) {
-    std::string said;
-    const std::string part = text_of_size(8192);
-    int64_t held = 0;
-    for (int rounds_full = 0; rounds_full < 5 && said.size() < (40u << 20);) {
-      said += part;
-      there.send(part);
-      settle(1ms);
-      rounds_full = memory() > 0 && memory() == held ? rounds_full + 1 : 0;
-      held = memory();
-    }
-    EXPECT_TRUE(until([&] { return there.to_send.empty(); }, 1s));
-    return said;
   }
 };
 
@@ -122,23 +99,6 @@ TEST_F(RelayTest, ResetOfTheServerReachesTheClient) {
   EXPECT_TRUE(app.reset);
 }
 
-TEST_F(RelayTest, TenMegabytesEachWayArriveIntactThoughReadersAreSlow) {
-  auto& server = backend<RawBackend>();
-  start();
-  const std::string up = "\x16" + text_of_size(10u << 20), down = text_of_size((10u << 20) - 1);
-  Peer& app = raw_client();
-  app.read_limit = 200 * 1024;
-  app.to_send = up;
-  Peer* there = arrival(server);
-  ASSERT_NE(there, nullptr);
-  there->read_limit = 300 * 1024;
-  there->to_send = down;
-  ASSERT_TRUE(until([&] { return app.total_read == down.size() && there->total_read == up.size(); }, 30s));
-  EXPECT_TRUE(app.received == down);
-  EXPECT_TRUE(there->received == up);
-  EXPECT_LE(receive_buffers(), 256u + 64);
-}
-
 // After its FIN nothing is received from an end any more, so its reset shows only to those who ask.
 TEST_F(RelayTest, ResetAfterTheEndIsCarriedOver) {
   auto& server = backend<RawBackend>();
@@ -158,127 +118,6 @@ TEST_F(RelayTest, ResetAfterTheEndIsCarriedOver) {
     EXPECT_TRUE(until([&] { return stays.error() == EPIPE; }, 5s)) << clients;
     EXPECT_TRUE(until([&] { return stats().tcp_relays.value() == 0; })) << clients;
   }
-}
-
-// Nor is anything while the other end reads nothing.
-TEST_F(RelayTest, ResetOfASenderThatIsHeldUpIsCarriedOver) {
-  auto& server = backend<RawBackend>();
-  start();
-  Peer& app = raw_client();
-  app.reading = false;
-  app.send("x y z");
-  Peer* there = arrival(server);
-  ASSERT_NE(there, nullptr);
-  there->to_send = text_of_size(40u << 20);
-  settle(300ms);
-  ASSERT_GT(there->to_send.size(), 0u);
-  there->abort();
-  EXPECT_TRUE(until([&] { return app.error() == ECONNRESET; }, 6s));
-}
-
-// Both ends have sent FIN, and what one said waits for the other: nothing is broken.
-TEST_F(RelayTest, EndsOfBothAreNoReset) {
-  auto& server = backend<RawBackend>();
-  start();
-  Peer& app = raw_client();
-  app.reading = false;
-  app.send("x y z");
-  Peer* there = arrival(server);
-  ASSERT_NE(there, nullptr);
-  app.finish_sending();
-  const std::string said = say_until_held_up(*there);
-  ASSERT_TRUE(until([&] { return there->ended; }));
-  there->finish_sending();
-  settle(2500ms);
-  EXPECT_EQ(app.error(), 0);
-  EXPECT_EQ(there->error(), 0);
-  app.reading = true;
-  ASSERT_TRUE(until([&] { return app.ended || app.reset; }));
-  EXPECT_FALSE(app.reset);
-  EXPECT_TRUE(app.received == said);
-}
-
-// What one end said before its reset, and the agent took, the other can still read.
-TEST_F(RelayTest, WhatCameBeforeTheResetIsPassedOn) {
-  auto& server = backend<RawBackend>();
-  start();
-  Peer& app = raw_client();
-  app.reading = false;
-  app.send("x y z");
-  Peer* there = arrival(server);
-  ASSERT_NE(there, nullptr);
-  const std::string said = say_until_held_up(*there);
-  there->abort();
-  settle(100ms);
-  app.reading = true;
-  ASSERT_TRUE(until([&] { return app.reset || app.ended; }, 5s));
-  EXPECT_TRUE(app.reset);
-  EXPECT_EQ(app.received.size(), said.size());
-}
-
-// A server that has answered before it has read everything: the client's next bytes are refused, its answer counts.
-TEST_F(RelayTest, AnswerOfAServerThatDoesNotListenIsPassedOn) {
-  auto& server = backend<RawBackend>();
-  start();
-  const SlowTurns slow(*this, 5ms);
-  const std::string answer = text_of_size(60'000);
-  for (int round = 0; round < 20; ++round) {
-    Peer& app = raw_client();
-    app.send("x y z");
-    ASSERT_TRUE(until([&] { return server.connections.size() == static_cast<size_t>(round) + 1; }));
-    Peer& there = *server.connections.back();
-    ASSERT_TRUE(until([&] { return there.received == "x y z"; }));
-    there.reading = false;
-    there.send(answer);
-    app.send("more");
-    usleep(500);
-    app.send("and more");
-    there.abort();
-    ASSERT_TRUE(until([&] { return app.reset || app.ended; }));
-    EXPECT_EQ(app.received.size(), answer.size()) << round;
-    app.close();
-  }
-}
-
-// A chunk that comes while the one before is being sent must not overtake it.
-TEST_F(RelayTest, ChunksOfAllSizesArriveInOrder) {
-  auto& server = backend<RawBackend>();
-  start();
-  const std::string whole = text_of_size(4u << 20);
-  Peer& app = raw_client();
-  size_t at = 0, expected = 0;
-  Peer* there = nullptr;
-  for (size_t size = 1; at < whole.size(); size = size * 3 % 200'003 + 1) {  // below and above every buffer's size
-    const std::string_view part = std::string_view(whole).substr(at, size);
-    app.send(part);
-    at += part.size();
-    if (size % 5 != 0) continue;
-    expected = at;
-    ASSERT_TRUE(there || (there = arrival(server)));
-    ASSERT_TRUE(until([&] { return there->received.size() == expected; }));
-  }
-  app.finish_sending();
-  ASSERT_TRUE(until([&] { return there->ended; }));
-  EXPECT_TRUE(there->received == whole);
-}
-
-TEST_F(RelayTest, ReaderThatStopsStopsTheSender) {
-  auto& server = backend<RawBackend>();
-  server.on_accept = [](Peer& peer) { peer.reading = false; };
-  start();
-  const std::string up = text_of_size(40u << 20);
-  Peer& app = raw_client();
-  app.to_send = up;
-  Peer* there = arrival(server);
-  ASSERT_NE(there, nullptr);
-  settle(200ms);
-  EXPECT_GT(app.to_send.size(), 0u);  // beyond what the kernel's buffers take
-  EXPECT_LE(receive_buffers(), 256u + 64);
-  EXPECT_LE(memory(), 2 * 16 * 1024) << "two chunks of this direction";
-  EXPECT_GT(memory(), 0);
-  there->reading = true;
-  app.close();
-  ASSERT_TRUE(until([&] { return there->ended || there->reset; }));
 }
 
 TEST_F(RelayTest, PrefaceInSingleBytesIsStillHttp2) {
