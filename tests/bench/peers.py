@@ -94,6 +94,7 @@ _HAPROXY = """
 global
   nbthread 1
   maxconn 9000
+  maxpipes 64
 defaults
   mode {mode}
   timeout connect 5s
@@ -129,12 +130,12 @@ class HaProxy(Peer):
 
 
 class HaProxyTcp(HaProxy):
-    """The floor of an L4 proxy: connections are balanced, bytes are copied."""
+    """The floor of an L4 proxy: connections are balanced, bytes are passed on, spliced where HAProxy thinks that it pays."""
 
     name = "haproxy-tcp"
     own_memory = False
     load = ("--not-http2",)  # as weir-tcp's
-    mode, protocol, options = "tcp", "", ""
+    mode, protocol, options = "tcp", "", "option splice-auto"
 
 
 _NGINX = """

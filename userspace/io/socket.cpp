@@ -163,13 +163,16 @@ void Socket::close(bool abort) {
   reactor_.cancel(receive_);
   reactor_.cancel(writable_);
   // A send that goes whole ends no turn: this does.
-  if (send_.pending()) reactor_.timers().schedule(closed_, reactor_.now());
+  if (send_.pending()) reactor_.timers().schedule_next(closed_);
   if (connect_.pending() || receive_.pending() || send_.pending() || writable_.pending()) return;
   fd_.reset();  // the peer hears of it at once
-  reactor_.timers().schedule(closed_, reactor_.now());
+  reactor_.timers().schedule_next(closed_);
 }
 
-void Socket::report_closed(base::Instant) { report_closed_if_idle(); }
+void Socket::report_closed(base::Instant) {
+  if (send_.pending()) return reactor_.timers().schedule_next(closed_);  // it is submitted with the next turn
+  report_closed_if_idle();
+}
 
 void Socket::report_closed_if_idle() {
   if (connect_.pending() || receive_.pending() || send_.pending() || writable_.pending()) return;

@@ -26,7 +26,7 @@ class SocketEvents {
   // The send() is over: `result` bytes went (fewer than given: on_writable() follows), or -errno.
   virtual void on_sent(int result) = 0;
   virtual void on_writable() = 0;
-  // After close(), in a later turn: nothing refers to the socket any more and it may be destroyed, also from here.
+  // After close(), which returns first: nothing refers to the socket any more and it may be destroyed, also from here.
   virtual void on_closed() = 0;
 };
 

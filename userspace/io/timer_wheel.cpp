@@ -50,6 +50,13 @@ void TimerWheel::schedule(Timer& timer, base::Instant when) {
   insert(timer);
 }
 
+void TimerWheel::schedule_next(Timer& timer) {
+  timer.cancel();
+  timer.wheel_ = this;
+  ++size_;
+  append(slots_[next_], timer);
+}
+
 // A timer sits in the lowest level whose span, counted from now, reaches it; in the level's
 // slot of its tick. Cascading moves it down when the time comes near.
 void TimerWheel::insert(Timer& timer) {
@@ -81,6 +88,9 @@ void TimerWheel::advance(base::Instant now) {
     tick_ = std::max(tick_, target);
     return;
   }
+  Slot& scheduled_next = slots_[next_];
+  next_ = next_ == kNext ? kNext + 1 : kNext;
+  fire(scheduled_next, now);
   while (tick_ < target) {
     tick_ = std::min(target, next_stop());
     for (int level = kLevels - 1; level > 0; --level) {
@@ -115,6 +125,7 @@ uint64_t TimerWheel::next_stop() const {
 
 base::Duration TimerWheel::next_expiry(base::Instant now) const {
   if (size_ == 0) return base::Duration::max();
+  if (slots_[next_].next_ != &slots_[next_]) return base::Duration(0);
   const base::Instant when{base::Duration(static_cast<int64_t>(next_stop()) * 1'000'000)};
   return std::max(base::Duration(0), when - now);
 }

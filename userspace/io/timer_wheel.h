@@ -54,6 +54,8 @@ class TimerWheel {
   void start(base::Instant now) { tick_ = floor_tick(now); }
   // (Re)schedules; the past means the next turn. Instants beyond 49 days fire at 49 days.
   void schedule(Timer& timer, base::Instant when);
+  // Fires in the next advance(), without waiting for a tick.
+  void schedule_next(Timer& timer);
   // Fires what is due. A timer that schedules itself again from expired() waits for the next call at least.
   void advance(base::Instant now);
   // Time until advance() has something to do (at most: an upper level may cascade early); max() if no timer.
@@ -84,7 +86,10 @@ class TimerWheel {
 
   uint64_t tick_ = 0;  // all timers of ticks <= tick_ have fired
   size_t size_ = 0;
-  std::array<Slot, size_t{kLevels} * kSlots> slots_;  // level by level
+  // Level by level, and two for the next advance(): one fills while the other fires.
+  static constexpr size_t kNext = size_t{kLevels} * kSlots;
+  std::array<Slot, kNext + 2> slots_;
+  size_t next_ = kNext;
   std::array<uint64_t, kSlots / 64> occupied_{};      // level 0: a bit for each slot that has a timer
 };
 

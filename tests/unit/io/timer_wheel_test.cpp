@@ -96,6 +96,41 @@ TEST(TimerWheel, ATimerMayCancelAnotherThatIsDue) {
   EXPECT_TRUE(victim.fired.empty());
 }
 
+TEST(TimerWheel, WhatIsScheduledNextNeedsNoTick) {
+  struct Again final : Timer {
+    explicit Again(TimerWheel& its) : wheel(its) {}
+    void expired(base::Instant) override {
+      if (++fired < 3) wheel.schedule_next(*this);
+    }
+    TimerWheel& wheel;
+    int fired = 0;
+  };
+  TimerWheel wheel;
+  wheel.start(at(10));
+  Again again(wheel);
+  Recording once, never;
+  wheel.schedule_next(again);
+  wheel.schedule_next(once);
+  wheel.schedule_next(never);
+  never.cancel();
+  EXPECT_EQ(wheel.size(), 2u);
+  EXPECT_EQ(wheel.next_expiry(at(10)), base::Duration(0));
+  wheel.advance(at(10));
+  EXPECT_EQ(once.fired.size(), 1u);
+  EXPECT_EQ(again.fired, 1) << "the second time is for the next call";
+  EXPECT_EQ(wheel.next_expiry(at(10)), base::Duration(0));
+  wheel.advance(at(10));
+  wheel.advance(at(10));
+  EXPECT_EQ(again.fired, 3);
+  EXPECT_EQ(wheel.next_expiry(at(10)), base::Duration::max());
+  wheel.schedule_next(once);
+  wheel.schedule(once, at(20));
+  wheel.advance(at(19));
+  EXPECT_EQ(once.fired.size(), 1u) << "it was put off";
+  wheel.advance(at(20));
+  EXPECT_EQ(once.fired.size(), 2u);
+}
+
 // Against a plain map: random schedules, cancellations and steps, over all levels of the wheel.
 TEST(TimerWheel, AgreesWithAModel) {
   constexpr int64_t kReaches[] = {10, 300, 70'000, 5'000'000, 20'000'000};
