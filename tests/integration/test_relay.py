@@ -29,7 +29,7 @@ class Echo(TcpServer):
 def echo(lab, agent):
     pod = lab.pod("echo")
     server = Echo(pod, 7000)
-    server.service = lab.service("echo", ports=[Port("grpc", 7000, 7000)], pods=[pod])
+    server.service = lab.service("echo", ports=[Port("grpc", 7000, 7000), Port("undeclared", 7001, 7000)], pods=[pod])
     agent.wait_applied()
     yield server
     server.close()
@@ -75,11 +75,13 @@ def test_a_prefix_of_the_preface_and_then_the_end(agent, echo, client):
         assert receive(connection, 100) == b"PRI * "
 
 
-def test_bulk_both_ways(agent, echo, client):
+@pytest.mark.parametrize("port", [7000, 7001], ids=["copied", "spliced"])
+def test_bulk_both_ways(agent, echo, client, port):
     """32 MB each way at once; the reader is slow at first, so that backpressure has to hold."""
     size = 32 << 20
     data = random.Random(7).randbytes(size)
-    with client.connect(echo.service.vip, 7000, timeout=30) as connection:
+    spliced = agent.metric("weir_tcp_spliced_bytes_total")
+    with client.connect(echo.service.vip, port, timeout=30) as connection:
 
         def write():
             connection.sendall(data)
@@ -98,6 +100,8 @@ def test_bulk_both_ways(agent, echo, client):
     assert received == size
     assert digest.digest() == hashlib.sha256(data).digest()
     assert agent.resident_kib() - rss < 32 << 10
+    spliced = agent.metric("weir_tcp_spliced_bytes_total") - spliced
+    assert spliced > size if port == 7001 else spliced == 0
 
 
 def test_relays_are_counted_and_leave_nothing(agent, echo, client):

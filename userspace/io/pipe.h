@@ -43,6 +43,7 @@ class Pipes {
   // Closes those that were not needed since the last call.
   void trim();
   uint32_t in_use() const { return in_use_; }
+  size_t idle() const { return idle_.size(); }
 
  private:
   const uint32_t most_;

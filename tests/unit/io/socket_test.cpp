@@ -25,7 +25,6 @@ struct User final : SocketEvents {
     if (keep) kept.push_back(std::move(bytes));
   }
   void on_receive_end(int error) override { end = error; }
-  void on_readable() override { readable = true; }
   void on_sent(int result) override {
     sent += result;
     ++sends;
@@ -34,7 +33,7 @@ struct User final : SocketEvents {
   void on_closed() override { closed = true; }
 
   int connected = -1, end = -1, sent = 0, sends = 0;
-  bool readable = false, writable = false, closed = false, keep = false;
+  bool writable = false, closed = false, keep = false;
   std::string received;
   std::vector<base::Slice> kept;
 };
@@ -108,84 +107,6 @@ TEST_F(SocketTest, GathersSeveralParts) {
   char buffer[32];
   EXPECT_EQ(read(peer.get(), buffer, sizeof buffer), 13);
   EXPECT_EQ(std::string(buffer, 13), "one two three");
-}
-
-// What one socket receives another sends, uncopied, until the end.
-TEST_F(SocketTest, BytesCrossAPipe) {
-  int pair[2];
-  ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
-  base::Fd there(pair[1]);
-  Socket out(*reactor, base::Fd(pair[0]));
-  User out_user;
-  out.set_events(out_user);
-  Pipes pipes(1);
-  auto pipe = pipes.take();
-  ASSERT_NE(pipe, nullptr);
-  EXPECT_EQ(pipes.take(), nullptr) << "one, and it is in use";
-
-  socket->await_readable();
-  EXPECT_TRUE(socket->receiving());
-  reactor->turn(milliseconds(5));
-  EXPECT_FALSE(user.readable);
-  const std::string said(100'000, 'x');
-  ASSERT_EQ(write(peer.get(), said.data(), said.size()), static_cast<ssize_t>(said.size()));
-  run_until([&] { return user.readable; });
-  size_t crossed = 0;
-  std::string buffer(said.size(), '\0');
-  while (crossed < said.size()) {
-    const int moved = socket->receive_into(*pipe);
-    ASSERT_GT(moved, 0);
-    EXPECT_EQ(pipe->held(), static_cast<uint32_t>(moved));
-    ASSERT_EQ(out.send_from(*pipe), moved);
-    crossed += static_cast<size_t>(moved);
-  }
-  EXPECT_FALSE(out.sending());
-  EXPECT_EQ(socket->receive_into(*pipe), -EAGAIN);
-  EXPECT_EQ(recv(there.get(), buffer.data(), buffer.size(), MSG_WAITALL), static_cast<ssize_t>(said.size()));
-  EXPECT_EQ(buffer, said);
-
-  user.readable = false;
-  socket->await_readable();
-  peer.reset();
-  run_until([&] { return user.readable; });
-  EXPECT_EQ(socket->receive_into(*pipe), 0);
-  pipes.give_back(std::move(pipe));
-  EXPECT_EQ(pipes.in_use(), 0u);
-  out.close();
-  run_until([&] { return out_user.closed; });
-}
-
-// Who takes nothing more is waited for, and what is left stays in the pipe.
-TEST_F(SocketTest, WhatAFullSocketDoesNotTakeStaysInThePipe) {
-  int pair[2];
-  ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
-  base::Fd source(pair[1]);
-  Pipes pipes(1);
-  auto pipe = pipes.take();
-  const std::string part(16'384, 'x');
-  int taken = 0, given = 0;
-  while (!socket->sending()) {
-    if (pipe->held() == 0) {
-      ASSERT_EQ(write(source.get(), part.data(), part.size()), static_cast<ssize_t>(part.size()));
-      ASSERT_GT(given = pipe->fill(pair[0]), 0);
-    }
-    const int sent = socket->send_from(*pipe);
-    ASSERT_GE(sent, 0);
-    taken += sent;
-  }
-  EXPECT_GT(pipe->held(), 0u);
-  EXPECT_FALSE(user.writable);
-  std::string buffer(1 << 20, '\0');
-  EXPECT_EQ(recv(peer.get(), buffer.data(), buffer.size(), 0), taken);
-  run_until([&] { return user.writable; });
-  const auto left = static_cast<int>(pipe->held());
-  EXPECT_EQ(socket->send_from(*pipe), left);
-  EXPECT_EQ(recv(peer.get(), buffer.data(), buffer.size(), 0), left);
-  ASSERT_EQ(write(source.get(), "lost", 4), 4);
-  EXPECT_EQ(pipe->fill(pair[0]), 4);
-  ::close(pair[0]);
-  pipes.give_back(std::move(pipe));
-  EXPECT_EQ(pipes.take()->held(), 0u) << "another: what the first one held is dropped";
 }
 
 TEST_F(SocketTest, AFullSocketGivesAShortCountAndThenWritable) {
