@@ -27,6 +27,8 @@ constexpr uint64_t kWaitingPart = 2;  // half of the container's memory may wait
 constexpr auto kVerdictSweep = std::chrono::seconds(30);
 // Descriptors for listeners, configuration, admin and BPF: so many, and half of a low limit.
 constexpr uint64_t kOwnDescriptors = 1024;
+// Of all workers: Linux counts 64 pages for each, and gives a user without privileges little beyond 16,384.
+constexpr uint64_t kPipes = 128, kSocketsPerPipe = 32;
 constexpr auto kDrainPoll = std::chrono::milliseconds(20);
 // Pods' rows of other agents are theirs until this agent has had time to take the pods over.
 constexpr auto kForeignRowsGrace = std::chrono::seconds(10);
@@ -152,6 +154,10 @@ base::Result<void> Node::prepare(std::span<const std::unique_ptr<telemetry::Reco
     worker_options.max_memory = options_.memory_limit / kWaitingPart / recorders.size();
     worker_options.max_sockets =
         (options_.descriptor_limit - std::min(options_.descriptor_limit / 2, kOwnDescriptors)) / recorders.size();
+    worker_options.max_pipes = static_cast<uint32_t>(std::max<uint64_t>(kPipes / recorders.size(), 1));
+    if (const uint64_t sockets = worker_options.max_sockets; sockets > 0)
+      worker_options.max_pipes =
+          static_cast<uint32_t>(std::min<uint64_t>(worker_options.max_pipes, sockets / kSocketsPerPipe));
     worker_options.mark_upstream = [this](int fd) { return maps().mark(fd, WEIR_MARK_UPSTREAM, generation_); };
     worker_options.original_destination = [this](int fd) -> std::optional<proxy::Diverted> {
       const auto original = maps().original_destination(fd);

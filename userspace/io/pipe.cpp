@@ -16,8 +16,8 @@ std::unique_ptr<Pipe> Pipe::create() {
   std::unique_ptr<Pipe> pipe(new Pipe);
   pipe->read_ = base::Fd(ends[0]);
   pipe->write_ = base::Fd(ends[1]);
-  // As many slots as pages. With fewer, where the user has too many pipes already, more calls move the same.
-  fcntl(ends[1], F_SETPIPE_SZ, kSize);
+  // It has as many slots as pages: with fewer there would be more calls than copying takes.
+  if (fcntl(ends[1], F_SETPIPE_SZ, kSize) < 0) return nullptr;
   return pipe;
 }
 

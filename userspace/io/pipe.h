@@ -15,13 +15,13 @@ class Pipe {
   // At most so many bytes are in it.
   static constexpr uint32_t kSize = 256 * 1024;
 
-  // Null: the process or the user may have no more.
+  // Null: the process may have no more descriptors, or the user no more pages in pipes.
   static std::unique_ptr<Pipe> create();
 
   // How many bytes are in it.
   uint32_t held() const { return held_; }
-  // Moves what `socket`, which does not block, has received into an empty pipe, up to kSize: how many bytes, 0 after its
-  // FIN, or -errno. -EAGAIN where there is something to read: what it is can't be spliced.
+  // Moves what `socket`, which does not block, has received into an empty pipe, up to kSize: how many bytes, or -errno.
+  // 0 and -EAGAIN where there is something to read: it can't be moved (the end, or behind urgent data).
   int fill(int socket);
   // Moves bytes out, as many as `socket`, which does not block, takes: how many, or -errno. The thread must not take
   // SIGPIPE.
@@ -42,6 +42,7 @@ class Pipes {
   void give_back(std::unique_ptr<Pipe> pipe);
   // Closes those that were not needed since the last call.
   void trim();
+  uint32_t most() const { return most_; }
   uint32_t in_use() const { return in_use_; }
   size_t idle() const { return idle_.size(); }
 

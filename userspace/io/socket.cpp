@@ -58,7 +58,8 @@ void Socket::await_readable() {
 
 int Socket::receive_into(Pipe& pipe) {
   const int moved = pipe.fill(fd_.get());
-  if (moved <= 0 && moved != -EAGAIN) receive_ended_ = true;
+  if (moved == -EAGAIN) return 0;
+  if (moved < 0) receive_ended_ = true;
   return moved;
 }
 

@@ -48,8 +48,8 @@ class Socket {
   void receive_once();
   // on_readable() tells once that there are bytes, or the end: for receive_into().
   void await_readable();
-  // Moves what came into an empty pipe: how many bytes, 0 after the peer's FIN, or -errno, of which -EAGAIN is not the
-  // end: receive_once() gets what can't be moved.
+  // Moves what came into an empty pipe: how many bytes, or the -errno that broke the connection. 0: what is there can't
+  // be moved (bytes behind urgent data, or the end), receive_once() gets it.
   int receive_into(Pipe& pipe);
   // Ends receive(): nothing more is asked of the kernel until the next call of either, so that TCP holds the peer back;
   // what the kernel has handed over is still reported.

@@ -90,7 +90,7 @@ class TimerWheel {
   static constexpr size_t kNext = size_t{kLevels} * kSlots;
   std::array<Slot, kNext + 2> slots_;
   size_t next_ = kNext;
-  std::array<uint64_t, kSlots / 64> occupied_{};      // level 0: a bit for each slot that has a timer
+  std::array<uint64_t, kSlots / 64> occupied_{};  // level 0: a bit for each slot that has a timer
 };
 
 }  // namespace weir::io

@@ -108,7 +108,7 @@ bool Source::begin_stream() {
 bool Source::must_copy() const { return memory_ > kUncopied || worker_.buffers_scarce(); }
 
 std::unique_ptr<io::Pipe> Source::take_pipe() {
-  if (pipes_ == kMostPipes) return nullptr;
+  if (pipes_ >= std::max(worker_.pipes().most() / kPipesPart, 1u)) return nullptr;
   auto pipe = worker_.pipes().take();
   if (pipe) ++pipes_;
   return pipe;

@@ -96,7 +96,8 @@ class Source : public http2::Hook<InTurn> {
  private:
   friend class Worker;
   friend class Transport;
-  static constexpr uint32_t kMostLingering = 64, kMostPipes = 16;
+  static constexpr uint32_t kMostLingering = 64;
+  static constexpr uint32_t kPipesPart = 4;  // of the worker's, the part that a pod may have
   void refill();
 
   Worker& worker_;

@@ -1,16 +1,13 @@
 #include "proxy/tcp_relay.h"
 
-#include <cerrno>
 #include <utility>
 
 #include "proxy/worker.h"
 
 namespace weir::proxy {
 namespace {
-constexpr uint32_t kCopied = 4096;  // below, what waits is copied
-// Bulk: so many full buffers in a row, until so few bytes come at once that to copy them would be cheaper.
-constexpr uint32_t kBulk = 4;
-constexpr int kWorthSplicing = 8192;
+constexpr uint32_t kCopied = 4096;    // below, what waits is copied
+constexpr int kWorthSplicing = 8192;  // bytes at once; fewer are cheaper copied
 // How long the other side may take for what one said before its connection broke.
 constexpr auto kLastWords = std::chrono::seconds(2);
 constexpr auto kFirstLook = std::chrono::milliseconds(20);  // each after it is twice as far
@@ -81,10 +78,9 @@ void TcpRelay::on_dialled() {
 void TcpRelay::receive_from(Side& from) {
   const Side& to = other(from);
   if (from.ended || from.receiving || from.readable || to.pipe || !to.next.empty() || to.failed) return;
-  const bool bulk = from.full >= kBulk && !from.copied;
-  if (bulk && !to.to_send.empty()) return;  // first what was copied; then sent() comes here
+  if (from.bulk() && !to.to_send.empty()) return;  // first what was copied; then sent() comes here
   from.receiving = true;
-  bulk ? from.socket->await_readable() : from.socket->receive_once();
+  from.bulk() ? from.socket->await_readable() : from.socket->receive_once();
 }
 
 void TcpRelay::received(Side& from, base::Slice bytes) {
@@ -126,12 +122,12 @@ void TcpRelay::splice_from(Side& from) {
   Side& to = other(from);
   if (finished_ || to.failed) return;
   to.pipe = source().take_pipe();
-  if (!to.pipe) from.full = 0;
-  const int moved = to.pipe ? from.socket->receive_into(*to.pipe) : -EAGAIN;
+  const int moved = to.pipe ? from.socket->receive_into(*to.pipe) : 0;
   if (moved <= 0) {
-    from.copied = to.pipe && moved == -EAGAIN;
+    from.full = 0;
+    from.copied = to.pipe != nullptr;
     give_back(to);
-    return moved == -EAGAIN ? receive_from(from) : receive_ended(from, -moved);
+    return moved == 0 ? receive_from(from) : receive_ended(from, -moved);
   }
   last_activity_ = worker().reactor().now();
   from.bytes_in += static_cast<uint64_t>(moved);
@@ -143,6 +139,7 @@ void TcpRelay::splice_from(Side& from) {
 void TcpRelay::splice_rest(Side& to) {
   const int sent = to.socket->send_from(*to.pipe);
   if (sent < 0) return fail(to);
+  if (sent > 0) last_activity_ = worker().reactor().now();
   source().spend(work::kRelayedChunk + static_cast<uint64_t>(sent) / work::kSplicedBytes);
   if (to.pipe->held() > 0) return account();  // on_writable() goes on
   give_back(to);
@@ -176,9 +173,9 @@ void TcpRelay::send_rest(Side& to) {
   source().spend(work::kRelayedChunk + to.to_send.size() / work::kRelayedBytes);
   const iovec bytes{const_cast<uint8_t*>(to.to_send.data()), to.to_send.size()};
   const Side& from = other(to);
-  // The next receive tells of a small send as well, if there is one; of a large one the socket perhaps takes only a
-  // part.
-  const bool small = to.to_send.size() < kCopied;
+  // The next receive tells of a small send as well, if there is one (before the first splice there is none); of a large
+  // one the socket perhaps takes only a part.
+  const bool small = to.to_send.size() < kCopied && !from.bulk();
   const bool more = from.ended || !to.next.empty() || !small;
   // A last word and the FIN are one segment, for which its reader is woken once. What there is to receive comes, and is
   // sent, within a turn.
@@ -189,6 +186,7 @@ void TcpRelay::send_rest(Side& to) {
 void TcpRelay::sent(Side& to, int result) {
   if (finished_ || to.failed) return;
   if (result < 0) return fail(to);
+  if (result > 0) last_activity_ = worker().reactor().now();
   to.to_send.remove_prefix(static_cast<uint32_t>(result));
   account();
   if (!to.to_send.empty()) return unpin(to.to_send);  // on_writable() goes on
@@ -228,6 +226,8 @@ void TcpRelay::fail(Side& side) {
   Side& to = other(side);
   if (failure_.empty()) failure_.set(&side == &client_ ? telemetry::Flag::DC : telemetry::Flag::UC);
   side.failed = true;
+  give_back(side);
+  account();
   if (!to.socket || to.failed) return finish(failure_, true);  // nobody is left to be told
   receive_from(side);                                          // a failed send says nothing of what came
   give_up_ = worker().reactor().now() + kLastWords;

@@ -30,6 +30,7 @@ class TcpRelay final : public Transport, private DialEvents {
   void flush() override;
 
  private:
+  static constexpr uint32_t kBulk = 4;  // so many full buffers in a row, and what follows is spliced
   struct Side final : io::SocketEvents, io::ErrorWatch::Watcher {
     explicit Side(TcpRelay& owner) : relay(owner) {}
     void on_connected(int) override {}
@@ -43,6 +44,7 @@ class TcpRelay final : public Transport, private DialEvents {
 
     // Something that the other side said is still to be sent to this one.
     bool owed() const { return pipe || !to_send.empty(); }
+    bool bulk() const { return full >= kBulk && !copied; }
     uint64_t waiting() const { return to_send.size() + next.size() + (pipe ? pipe->held() : 0); }
 
     TcpRelay& relay;

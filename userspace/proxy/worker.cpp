@@ -21,8 +21,6 @@ constexpr auto kHeartbeat = std::chrono::milliseconds(250);  // a quarter of wha
 // short; beside others it delays them by the smaller one.
 constexpr int64_t kLoneQuantum = 4096;
 constexpr int64_t kSharedQuantum = 96;
-// Pipes: the kernel lets a user have 16,384 pages in all of them, of which each takes 64; and a part of the sockets.
-constexpr uint64_t kMostPipes = 64, kSocketsPerPipe = 32;
 constexpr size_t kBurst = 256;          // connections and RPCs: fewer leave nothing worth a trim of the allocator
 constexpr size_t kSettled = 64 * 1024;  // bytes freed in a tick
 constexpr auto kSharedFor = std::chrono::milliseconds(100);
@@ -33,10 +31,6 @@ void block_sigpipe() {
   sigemptyset(&signals);
   sigaddset(&signals, SIGPIPE);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-}
-
-uint32_t most_pipes(uint64_t sockets) {
-  return static_cast<uint32_t>(sockets == 0 ? kMostPipes : std::min(kMostPipes, sockets / kSocketsPerPipe));
 }
 }  // namespace
 
@@ -74,7 +68,7 @@ void Transport::set_lingering() {
 void Transport::removed() { worker_.remove(*this); }
 
 Worker::Worker(WorkerOptions options, telemetry::Recorder& recorder, std::shared_ptr<const config::Snapshot> snapshot)
-    : options_(std::move(options)), recorder_(recorder), pipes_(most_pipes(options_.max_sockets)) {
+    : options_(std::move(options)), recorder_(recorder), pipes_(options_.max_pipes) {
   snapshots_.emplace_back(std::move(snapshot));
   std::random_device device;
   seed_ = (uint64_t{device()} << 32) | device();
@@ -212,7 +206,8 @@ void Worker::hold(Source& source, int64_t bytes) {
 // An eighth is divided between the pods: each may have its share whatever the others have.
 bool Worker::may_open(const Source& source, Transport::Opened by) {
   const uint64_t most = options_.max_sockets;
-  const uint64_t open = stats_.transports.value() + stats_.tcp_relays.value() + stats_.dials.value();
+  const uint64_t open = stats_.transports.value() + stats_.tcp_relays.value() + stats_.dials.value() +
+                        2 * (pipes_.in_use() + pipes_.idle());
   if (most == 0 || open < (by == Transport::Opened::by_pod ? most / 3 * 2 : most / 6 * 5)) return true;
   if (source.transports_ < most / 8 / std::max<size_t>(sources_.size(), 1)) return true;
   ++stats_.refused_sockets;

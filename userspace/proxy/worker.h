@@ -57,6 +57,8 @@ struct WorkerOptions {
   io::Reactor::Options reactor;
   // Sockets that this worker may have open for all its pods together, in both directions; 0: any number.
   uint64_t max_sockets = 0;
+  // Pipes (io::Pipes), each of two descriptors.
+  uint32_t max_pipes = 64;
   // Tells others that the loop turns; may be empty. Called by the worker, every 250 ms.
   std::function<void(base::Instant now)> heartbeat;
   // Marks a socket so that the BPF programs leave it alone. Called by the worker.

@@ -186,6 +186,39 @@ TEST_P(RelayBulkTest, ReaderThatStopsStopsTheSender) {
   ASSERT_TRUE(until([&] { return there->ended || there->reset; }));
 }
 
+// Before the first bytes are spliced, the last ones that were copied have to be sent, however much is left of them when
+// the reader takes no more.
+TEST_P(RelayBulkTest, NothingPausesWhereSplicingBegins) {
+  auto& server = backend<RawBackend>();
+  start();
+  base::Fd listening = listen_on_loopback();
+  const base::SocketAddress address = address_of(listening.get());
+  const base::Fd same(dup(listening.get()));
+  worker().add_source(enrolled_pod("other-uid", std::move(listening)));
+  const std::string said = text_of_size(300'000);
+  base::Duration longest{};
+  size_t count = 0;
+  for (int room = 15'000; room < 45'000; room += 250) {  // of the relay's socket to the application, which inherits it
+    ASSERT_EQ(setsockopt(same.get(), SOL_SOCKET, SO_SNDBUF, &room, sizeof room), 0);
+    Peer& app = raw_client(connect_to(address, 4096));
+    app.reading = false;
+    app.send("x");
+    ASSERT_TRUE(until([&] { return server.connections.size() == count + 1; }));
+    Peer& there = *server.connections[count++];
+    there.to_send = said;
+    settle(3ms);
+    app.reading = true;
+    const base::Instant begun = base::MonotonicClock::now();
+    ASSERT_TRUE(until([&] { return app.received.size() == said.size(); }));
+    longest = std::max(longest, base::MonotonicClock::now() - begun);
+    EXPECT_TRUE(app.received == said);
+    app.abort();
+    ASSERT_TRUE(until([&] { return there.reset; }));
+  }
+  EXPECT_LT(longest, 150ms);
+  worker().remove_source("other-uid");
+}
+
 // What is sent as urgent is no part of what splice() moves, but the socket stays readable.
 TEST_P(RelayBulkTest, UrgentDataDoNotKeepTheWorkerBusy) {
   auto& server = backend<RawBackend>();
@@ -235,8 +268,8 @@ TEST_P(RelayBulkTest, MoreSlowReadersThanPipes) {
   EXPECT_EQ(pipes(), 0u);
 }
 
-TEST_P(RelayBulkTest, AWorkerWithFewDescriptorsHasFewPipes) {
-  options.max_sockets = 64;
+TEST_P(RelayBulkTest, APodHasAPartOfTheWorkersPipes) {
+  options.max_pipes = 8;
   auto& server = backend<RawBackend>();
   start();
   std::vector<Peer*> apps;

@@ -46,8 +46,10 @@ inline base::Fd listen_on_loopback(uint16_t port = 0, int backlog = 1024) {
   return fd;
 }
 
-inline base::Fd connect_to(const base::SocketAddress& to) {
+// `receive_buffer`: SO_RCVBUF; 0 leaves it to the kernel.
+inline base::Fd connect_to(const base::SocketAddress& to, int receive_buffer = 0) {
   base::Fd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (receive_buffer > 0) setsockopt(fd.get(), SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof receive_buffer);
   sockaddr_storage storage;
   const socklen_t size = to.to(storage);
   // To a listener on loopback this does not wait, unless its queue is full.
