@@ -116,6 +116,7 @@ std::vector<telemetry::Sample> pods_by_state(const control::Node& node) {
   std::map<std::string, double> counts{{"waiting", 0}, {"enrolled", 0}, {"refused", 0}, {"failed", 0}};
   for (const interception::PodStatus& pod : node.status()->pods) ++counts[state_name(pod.state)];
   std::vector<telemetry::Sample> samples;
+  samples.reserve(counts.size());
   for (const auto& [state, count] : counts) samples.push_back({{{"state", state}}, count});
   return samples;
 }

