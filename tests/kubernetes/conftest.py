@@ -9,11 +9,7 @@ for folder in ("integration", "chart"):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / folder))
 
 from lab.control_plane import ControlPlane  # noqa: E402
-from render import one, render  # noqa: E402
-
-# What the chart lets an agent do everywhere if it writes no Events, and what comes with these.
-RULES = one(render(values={"events": False}), "ClusterRole")["rules"]
-EVENT_RULES = [rule for role in ("ClusterRole", "Role") for rule in one(render(), role)["rules"] if rule not in RULES]
+from rights import RULES  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import RULES
 from lab.api_client import path_of
 from lab.certificates import Authority
 from lab.control_plane import write_kubeconfig
+from rights import RULES
 
 
 @pytest.fixture

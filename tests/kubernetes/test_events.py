@@ -5,11 +5,11 @@ import re
 import time
 
 import pytest
-from conftest import EVENT_RULES, RULES
 from lab import processes
 from lab.agent import Agent, binary
 from lab.api_client import ApiError, path_of
 from lab.control_plane import ControlPlane
+from rights import EVENT_RULES, RULES
 
 LEASE = path_of("Lease", "coordination.k8s.io/v1", name="weir-events")
 LEASE_DURATION = 15

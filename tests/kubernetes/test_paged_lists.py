@@ -3,10 +3,10 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from conftest import RULES
 from lab import manifests
 from lab.control_plane import ControlPlane
 from lab.service import Port
+from rights import RULES
 
 SERVICES = 1100
 PAGE = 500  # kubernetes/reflector.h

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 import h2.errors
 import pytest
-from conftest import PORT, begin, outcome
 from h2_peers import Backend
 from lab import processes
+from pair import PORT, begin, outcome
 
 
 def answers(request):

@@ -3,8 +3,8 @@
 import random
 
 import pytest
-from conftest import begin
 from h2_peers import Backend
+from pair import begin
 
 SETS, REQUESTS = 10, 20
 PATHS = ["/", "/pkg.Greeter/Hello", "/pkg.Greeter/hello", "/pkg.Greeter/Bye", "/pkg.Greeters/Hello", "/pkg.Greeter/Hello?v=1", "/other/x?v=2&w=1"]

@@ -31,8 +31,14 @@ def kubeconfig(lab, api, authority):
 
 
 @pytest.fixture(scope="module")
-def agent(lab, api, service, client, kubeconfig):
-    started = lab.agent(kubeconfig=kubeconfig, arguments=["--watch-silence", f"{WATCH_SILENCE}s"])
+def arguments():
+    """The agent's, beside its kubeconfig."""
+    return ["--watch-silence", f"{WATCH_SILENCE}s"]
+
+
+@pytest.fixture(scope="module")
+def agent(lab, api, service, client, kubeconfig, arguments):
+    started = lab.agent(kubeconfig=kubeconfig, arguments=arguments)
     started.start(timeout=30)
     started.wait_enrolled(client)
     started.wait_applied()

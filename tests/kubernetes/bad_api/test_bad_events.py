@@ -1,46 +1,14 @@
 """An API server that does not take Events, or their lease: nothing else suffers, and what is wrong is told when it does."""
 
-import socket
 import time
 
 import pytest
-from fake_api import FakeApi
-from lab.certificates import Authority
-from lab.control_plane import write_kubeconfig
+from faults import hang_up, html, refusal
 
 
 @pytest.fixture(scope="module")
-def api(lab):
-    """A scripted API server that holds the lab's objects."""
-    folder = lab.folder / "authority"
-    folder.mkdir()
-    authority = Authority(folder)
-    with FakeApi(lab.netns, authority.sign("server", "/CN=fake", "IP:127.0.0.1")) as started:
-        started.authority = authority.certificate
-        lab.objects = started
-        lab.namespace("default")
-        yield started
-
-
-@pytest.fixture(scope="module")
-def agent(lab, api, service, client):
-    cluster = {"server": api.url, "certificate_authority": api.authority}
-    kubeconfig = write_kubeconfig(lab.folder / "fake.kubeconfig", cluster, {"token": "secret"})
-    identity = ["--namespace", "default", "--pod-name", "weir-abcde"]
-    started = lab.agent(kubeconfig=kubeconfig, arguments=identity)
-    started.start(timeout=30)
-    started.wait_enrolled(client)
-    started.wait_applied()
-    return started
-
-
-@pytest.fixture
-def fresh(agent, client):
-    """Begun anew: what earlier tests did to it makes it wait longer after each failure."""
-    agent.stop()
-    agent.start(timeout=30)
-    agent.wait_enrolled(client)
-    agent.wait_applied()
+def arguments():
+    return ["--namespace", "default", "--pod-name", "weir-abcde"]
 
 
 def wrong(name):
@@ -56,14 +24,6 @@ def told(api, name):
     return [e for e in api.items("events", {}) if e["involvedObject"]["name"] == name]
 
 
-def refusal(code, reason, **headers):
-    return lambda exchange: exchange.refuse(code, reason, reason, **headers)
-
-
-def html(exchange):
-    exchange.reply(200, b"<html><body>Please sign in to the guest network.</body></html>", "text/html")
-
-
 def truncated(exchange):
     exchange.send_response(200)
     exchange.send_header("Content-Length", "1000")
@@ -77,11 +37,6 @@ def endless(exchange):
     for _ in range(1000):
         exchange.chunk(b" " * 65536)
     exchange.chunk(b"")
-
-
-def hang_up(exchange):
-    exchange.connection.shutdown(socket.SHUT_RDWR)
-    exchange.close_connection = True
 
 
 def silent(exchange):
@@ -114,7 +69,7 @@ def lines_about_events(agent) -> int:
 
 @pytest.mark.parametrize("resource", ["events", "leases"])
 @pytest.mark.parametrize("fault", FAULTS)
-def test_what_is_wrong_is_told_later(fresh, api, agent, client, service, greeters, load, fault, resource):
+def test_what_is_wrong_is_told_later(impatient, api, agent, client, service, greeters, load, fault, resource):
     answer, result = FAULTS[fault]
     name = f"{fault.replace('_', '-')}-{resource}"
     said = lines_about_events(agent)
@@ -137,7 +92,7 @@ def test_what_is_wrong_is_told_later(fresh, api, agent, client, service, greeter
 
 
 @pytest.mark.parametrize("resource", ["events", "leases"])
-def test_forbidden(fresh, api, agent, load, resource):
+def test_forbidden(impatient, api, agent, load, resource):
     """One request, and the next in ten minutes."""
     began = time.monotonic()
     with api.fault(refusal(403, f"{resource} is forbidden"), resource):
@@ -149,7 +104,7 @@ def test_forbidden(fresh, api, agent, load, resource):
     assert f"403 {resource} is forbidden" in agent.log_tail(100)
 
 
-def test_another_agent_has_written_it(fresh, api, agent, load):
+def test_another_agent_has_written_it(impatient, api, agent, load):
     """409 AlreadyExists: its Event is gone on with."""
     api.publish("wrong", wrong("twice"))
     agent.wait(lambda: told(api, "twice"), 10, "it is told")
@@ -161,7 +116,7 @@ def test_another_agent_has_written_it(fresh, api, agent, load):
     api.withdraw("wrong")
 
 
-def test_each_kind_has_its_events(fresh, api, agent, load):
+def test_each_kind_has_its_events(impatient, api, agent, load):
     """Also those of which the agent keeps nothing but what is wrong with them."""
     mesh = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "istio", "namespace": "istio-system"}, "data": {"mesh": "a: ["}}
     deny = {"apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy", "metadata": {"name": "deny", "namespace": "default"}}
@@ -178,7 +133,7 @@ def test_each_kind_has_its_events(fresh, api, agent, load):
     api.withdraw("wrong")
 
 
-def test_objects_that_are_gone(fresh, api, agent, load):
+def test_objects_that_are_gone(impatient, api, agent, load):
     """The finding is known, and the object is gone when it is looked at."""
     gone = lambda exchange: exchange.refuse(404, "NotFound", "gone") if exchange.object_name else exchange.behave()  # noqa: E731
     with api.fault(gone, "virtualservices"):
