@@ -4,30 +4,13 @@ import json
 import re
 
 import pytest
+from agent_sources import USERSPACE, flags, series
 from queries import labels_of, queries
-from render import CHART, FULL, REPOSITORY, one, render
-
-USERSPACE = REPOSITORY / "userspace"
-
-
-def sources(folder) -> str:
-    return "\n".join(path.read_text() for path in sorted(folder.rglob("*.cpp")))
-
-
-def metrics() -> set[str]:
-    """Names of all series the agent may expose, a histogram's parts among them."""
-    named = set(re.findall(r'"((?:weir|istio)_[a-z0-9_]+[a-z0-9])"', sources(USERSPACE)))
-    table = (REPOSITORY / "include/weir/admin_api.h").read_text()
-    stats = re.findall(r'^    \{"([a-z_]+)", "', table, re.M)
-    assert len(stats) > 10
-    named |= {f"weir_bpf_{name}_total" for name in stats if not name.startswith("bypass_")}
-    histograms = {"istio_request_duration_milliseconds", "istio_request_bytes", "istio_response_bytes"}
-    assert histograms <= named
-    return (named - histograms) | {h + part for h in histograms for part in ("_bucket", "_sum", "_count")}
+from render import CHART, FULL, one, render
 
 
 def test_queries_name_metrics_that_exist():
-    known = metrics()
+    known = series()
     for query in queries():
         named = set(labels_of(query))
         assert named and named <= known, query
@@ -48,10 +31,10 @@ def test_the_dashboard_is_one_that_grafana_takes():
 
 @pytest.mark.parametrize("options", [{}, {"files": [FULL]}, {"values": {"fullnameOverride": "null", "clusterDomain": "1.5"}}])
 def test_environment_names_flags_that_exist(options):
-    flags = set(re.findall(r'envname\("(WEIR_[A-Z_]+)"\)', (USERSPACE / "flags.cpp").read_text()))
+    variables = set(flags().values())
     env = one(render(**options), "DaemonSet")["spec"]["template"]["spec"]["containers"][0]["env"]
     names = [e["name"] for e in env]
-    assert set(names) <= flags
+    assert set(names) <= variables
     assert len(names) == len(set(names))
     for e in env:
         assert "valueFrom" in e or isinstance(e["value"], str), e
@@ -69,6 +52,10 @@ def test_values_reach_the_agent_as_they_are_written():
         "WEIR_CLUSTER_DOMAIN": "k8s.example.com",
         "WEIR_WORKERS": "2",
         "WEIR_REDIRECT": "off",
+        "WEIR_DETECT": "off",
+        "WEIR_LEARN_AFTER": "0",
+        "WEIR_VERDICT_LIFETIME": "5m",
+        "WEIR_VERDICT_SAMPLE": "16",
         "WEIR_EVENTS": "false",
         "WEIR_DRAIN_TIMEOUT": "1h",
         "WEIR_SEND_TIMEOUT": "10s",
@@ -87,7 +74,7 @@ def test_what_is_not_set_is_left_to_the_agent():
     env = one(render(), "DaemonSet")["spec"]["template"]["spec"]["containers"][0]["env"]
     names = {e["name"] for e in env}
     assert not names & {"WEIR_WORKERS", "WEIR_SEND_TIMEOUT", "WEIR_STREAM_IDLE_TIMEOUT", "WEIR_CGROUP_ROOT"}
-    assert not {name for name in names if name.startswith("WEIR_POD_MAX_")}
+    assert not {name for name in names if name.startswith(("WEIR_POD_MAX_", "WEIR_LEARN_", "WEIR_VERDICT_"))}
 
 
 def test_the_agent_knows_its_memory_limit():

@@ -26,6 +26,11 @@ WRONG = [
     ({"workers": 0}, ["at '/workers'", "minimum: got 0, want 1"]),
     ({"workers": 65}, ["at '/workers'", "maximum: got 65, want 64"]),
     ({"redirect": "maybe"}, ["at '/redirect'", "'auto', 'on', 'off'"]),
+    ({"detect": "off"}, ["at '/detect'", "got string, want boolean"]),
+    ({"learnAfter": -1}, ["at '/learnAfter'", "minimum: got -1, want 0"]),
+    ({"learnAfter": "never"}, ["at '/learnAfter'", "got string, want null or integer"]),
+    ({"verdictLifetime": "60"}, ["at '/verdictLifetime'", DURATION]),
+    ({"verdictSample": 1.5}, ["at '/verdictSample'", "got number, want null or integer"]),
     ({"events": "no"}, ["at '/events'", "got string, want boolean"]),
     ({"drainTimeout": "10 minutes"}, ["at '/drainTimeout'", DURATION]),
     ({"drainTimeout": 600}, ["at '/drainTimeout'", "got number, want string"]),
@@ -71,6 +76,7 @@ RIGHT = [
     {"resources": {"requests": {"cpu": 1, "memory": "128Mi"}, "limits": {"memory": "1.5Gi"}}},
     {"drainTimeout": "0s", "workers": 64, "podLimits": {"maxMemory": "1GiB"}},
     {"updateStrategy": {"type": "OnDelete"}},
+    {"learnAfter": 0, "verdictLifetime": "500ms", "verdictSample": 0},
     {"metrics": {"address": "[fd00::1]"}},
 ]
 

@@ -42,6 +42,10 @@ def exposed(lab, api, request):
     agent.wait_enrolled(client)
     agent.wait_applied()
     assert client.greet(service.target, "--rpcs", 30)["errors"] == []
+    wrong = client.connect(service.vip, 50051)  # not the HTTP/2 that the port declares: relayed, and counted
+    wrong.sendall(b"no HTTP/2\r\n")
+    wrong.close()
+    agent.wait(lambda: agent.metric("istio_tcp_connections_closed_total") >= 1, 10, "the relayed connection has ended")
     with lab.service("nobody") as nobody:
         agent.wait_applied()
         assert client.greet(nobody.target, "--rpcs", 1)["errors"]

@@ -171,11 +171,13 @@ base::Result<void> Node::prepare(std::span<const std::unique_ptr<telemetry::Reco
     worker_options.verdicts.forget = [this](uint64_t cookie, const base::SocketAddress& vip) {
       verdict_rows_->forget(cookie, vip);
     };
-    worker_options.redirected = [this](int fd) -> proxy::ReportRead {
-      const auto connection = maps().redirected(fd);
-      if (!connection) return {};
-      return [this, connection = *connection](uint64_t bytes) { maps().report_read(connection, bytes); };
-    };
+    if (redirect().on) {
+      worker_options.redirected = [this](int fd) -> proxy::ReportRead {
+        const auto connection = maps().redirected(fd);
+        if (!connection) return {};
+        return [this, connection = *connection](uint64_t bytes) { maps().report_read(connection, bytes); };
+      };
+    }
     auto worker = proxy::Worker::start(std::move(worker_options), *recorder, snapshot_);
     if (!worker) return worker.error();
     workers_.push_back(std::move(*worker));

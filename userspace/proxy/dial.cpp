@@ -1,6 +1,7 @@
 #include "proxy/dial.h"
 
 #include <cassert>
+#include <cstring>
 #include <utility>
 
 #include "proxy/worker.h"
@@ -92,15 +93,17 @@ void Dial::fail(telemetry::Flag flag) {
 }
 
 void Dial::on_connected(int error) {
-  if (error != 0) return connect_failed();
+  if (error != 0) return connect_failed(std::strerror(error));
   timeout_.cancel();
+  failure_ = "";
   connected_ = true;
   events_->on_dialled();
 }
 
-void Dial::timed_out(base::Instant) { connect_failed(); }
+void Dial::timed_out(base::Instant) { connect_failed("connect timeout"); }
 
-void Dial::connect_failed() {
+void Dial::connect_failed(const char* reason) {
+  failure_ = reason;
   timeout_.cancel();
   if (!pool_) return fail(telemetry::Flag::UF);
   endpoint_->avoid();

@@ -65,8 +65,12 @@ class Dial final : private io::SocketEvents {
   ClusterPool* pool() const { return pool_; }
   // What a DestinationRule says of its connections, or the defaults.
   const config::ConnectionPool& settings() const;
+  const config::Cluster* cluster() const { return cluster_.get(); }
   EndpointPool* endpoint() const { return endpoint_; }  // null: none was found, or released
-  const config::Endpoint& endpoint_record() const { return endpoint_record_; }
+  // The last that was tried; null: none was.
+  const config::Endpoint* last_endpoint() const { return tried_.empty() ? nullptr : &endpoint_record_; }
+  // Why the last attempt failed, for people; empty if it did not.
+  const char* failure() const { return failure_; }
 
  private:
   void on_connected(int error) override;
@@ -76,7 +80,7 @@ class Dial final : private io::SocketEvents {
   void on_writable() override {}
   void on_closed() override;
   void connect();
-  void connect_failed();
+  void connect_failed(const char* reason);
   void timed_out(base::Instant now);
   void fail(telemetry::Flag flag);
 
@@ -90,6 +94,7 @@ class Dial final : private io::SocketEvents {
   EndpointPool* endpoint_ = nullptr;  // counted among its active requests
   config::Endpoint endpoint_record_;
   std::vector<base::SocketAddress> tried_;  // an endpoint may leave, and come back, meanwhile
+  const char* failure_ = "";
   base::Instant begun_{};
   std::unique_ptr<io::Socket> socket_;
   Said said_;

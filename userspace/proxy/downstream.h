@@ -15,6 +15,7 @@ struct Dialled {
   base::SocketAddress address;           // VIP:port that the application dialled
   base::SocketAddress client;            // the application's own address, as it sees it
   config::Mode mode = config::Mode::l7;  // as which it was diverted
+  base::Instant accepted{};
 };
 
 class Downstream final : public Http2Transport {

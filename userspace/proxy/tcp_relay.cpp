@@ -29,8 +29,8 @@ TcpRelay::TcpRelay(Worker& worker, Source& source, std::unique_ptr<io::Socket> c
       dialled_(dialled),
       client_error_(said.error),
       dial_(std::move(dial)),
-      started_(worker.reactor().now()),
-      last_activity_(started_) {
+      started_(dialled.accepted),
+      last_activity_(worker.reactor().now()) {
   ++worker.stats().tcp_relays;
   ++worker.stats().tcp_relays_total;
   client_.socket = std::move(client);
@@ -40,14 +40,14 @@ TcpRelay::TcpRelay(Worker& worker, Source& source, std::unique_ptr<io::Socket> c
   client_.bytes_in = said.bytes.size();
   server_.to_send = said.bytes;
   // Sockets that might be redirected can't be spliced from.
-  if (dialled.mode == config::Mode::l7) client_.copied = server_.copied = true;
+  const bool redirects = worker.options().redirected && source.pod().redirect;
+  if (dialled.mode == config::Mode::l7 && redirects) client_.copied = server_.copied = true;
   dial_->set_events(*this);
 }
 
 TcpRelay::~TcpRelay() { --worker().stats().tcp_relays; }
 
 void TcpRelay::start(telemetry::Flags failure) {
-  if (dial_->service()) worker().recorder().opened(source().pod(), *dial_->service());
   if (!failure.empty()) return finish(failure, true);
   if (client_error_ != 0) return fail(client_);
   if (dial_->connected()) return on_dialled();
@@ -59,6 +59,7 @@ void TcpRelay::start(telemetry::Flags failure) {
 void TcpRelay::on_dialled() {
   server_.socket = dial_->take_socket();
   server_.socket->set_events(server_);
+  count_opened();
   server_.receiving = server_.socket->receiving();
   if (!server_.to_send.empty())
     pass_on(server_);
@@ -260,7 +261,9 @@ telemetry::TcpConnection TcpRelay::record() {
   record.counted_sent = server_.counted;
   record.source = &source().pod();
   record.service = dial_->service().get();
-  record.endpoint = dial_->endpoint() ? &dial_->endpoint_record() : nullptr;
+  record.cluster = dial_->cluster();
+  record.endpoint = dial_->last_endpoint();
+  record.failure = dial_->failure();
   record.downstream_local = dialled_.address;
   record.downstream_remote = dialled_.client;
   return record;
@@ -270,6 +273,7 @@ void TcpRelay::finish(telemetry::Flags flags, bool reset) {
   if (finished_) return;
   finished_ = true;
   if (dial_->service()) {
+    if (!server_.socket) count_opened();  // it had none
     telemetry::TcpConnection ended = record();
     ended.flags = flags;
     if (server_.socket && worker().recorder().logs(source().pod(), !flags.empty()))
@@ -318,6 +322,11 @@ void TcpRelay::tick(base::Instant now) {
   if (!flags.empty()) finish(flags, false);
 }
 
+// Once for each: when it is known where it goes, so that what opens and what closes have the same labels.
+void TcpRelay::count_opened() {
+  if (dial_->service()) worker().recorder().opened(record());
+}
+
 // What a connection that lasts has carried is counted while it does.
 void TcpRelay::count_bytes() {
   if (!dial_->service() || !server_.socket ||
@@ -342,7 +351,7 @@ void TcpRelay::keep_alive() {
 
 void TcpRelay::abort() {
   telemetry::Flags flags;
-  if (worker().shedding()) flags.set(telemetry::Flag::OM);
+  flags.set(worker().shedding() ? telemetry::Flag::OM : telemetry::Flag::LR);
   finish(flags, true);
 }
 

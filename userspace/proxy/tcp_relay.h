@@ -87,6 +87,7 @@ class TcpRelay final : public Transport, private DialEvents {
   void broken(Side& side);
   void last_words(base::Instant now);
   void end_for(Side& to);
+  void count_opened();
   void count_bytes();
   void watch(Side& side);
   void keep_alive();

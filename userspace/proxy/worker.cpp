@@ -315,7 +315,7 @@ void Worker::accepted(Source& source, base::Fd socket, const base::SocketAddress
       break;
     }
   }
-  const Dialled dialled{diverted->destination, client, diverted->mode};
+  const Dialled dialled{diverted->destination, client, diverted->mode, reactor().now()};
   if (dialled.mode == config::Mode::tcp) {
     auto dial = std::make_unique<Dial>(*this, source, dialled);
     start(std::make_unique<TcpRelay>(*this, source, std::move(connection), dialled, Said{}, std::move(dial)));

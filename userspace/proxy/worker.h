@@ -66,7 +66,7 @@ struct WorkerOptions {
   // Where an accepted connection was going; nullopt if it was not diverted. Called by the worker.
   std::function<std::optional<Diverted>(int fd)> original_destination;
   // Of an accepted connection that began with the HTTP/2 preface: whom to tell what has been read, if its bytes go past
-  // TCP; otherwise empty. Called by the worker.
+  // TCP; otherwise empty. Called by the worker. Empty itself: no connection's do.
   std::function<ReportRead(int fd)> redirected;
 };
 

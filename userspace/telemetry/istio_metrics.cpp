@@ -118,18 +118,23 @@ void append_rpcs(const Totals& totals, const std::string& cluster, std::vector<M
 void append_tcp(const Totals& totals, const std::string& cluster, std::vector<MetricFamily>& out) {
   FamilyOf opened("istio_tcp_connections_opened_total", "TCP connections that were relayed", MetricType::Counter);
   FamilyOf closed("istio_tcp_connections_closed_total", "Relayed TCP connections that ended", MetricType::Counter);
+  FamilyOf duration("weir_tcp_connection_duration_milliseconds",
+                    "Time from accepting a relayed TCP connection to its end", MetricType::Histogram);
   FamilyOf sent("istio_tcp_sent_bytes_total", "Bytes to clients on relayed TCP connections", MetricType::Counter);
   FamilyOf received("istio_tcp_received_bytes_total", "Bytes from clients on relayed TCP connections",
                     MetricType::Counter);
   for (const auto& [series, sums] : totals.tcps) {
     const LabelPairs labels = labels_of(series, cluster);
     if (sums.opened > 0) opened.counter(labels, sums.opened);
-    if (sums.closed == 0) continue;
-    closed.counter(labels, sums.closed);
+    if (const uint64_t ended = sums.duration_ms.count(); ended > 0) {
+      closed.counter(labels, ended);
+      duration.histogram(labels, sums.duration_ms);
+    }
+    // Those that last are counted without flags.
     sent.counter(labels, sums.bytes_sent);
     received.counter(labels, sums.bytes_received);
   }
-  for (FamilyOf* family : {&opened, &closed, &sent, &received}) family->append_to(out);
+  for (FamilyOf* family : {&opened, &closed, &duration, &sent, &received}) family->append_to(out);
 }
 
 }  // namespace

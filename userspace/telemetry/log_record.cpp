@@ -166,7 +166,9 @@ void LogRecord::fill(const Rpc& rpc, base::Duration unix_offset) {
 void LogRecord::fill(const TcpConnection& connection, base::Duration unix_offset) {
   bytes_.clear();
   bytes_.reserve(kUsualSize);
-  for (int i = method; i < source_namespace; ++i) set(static_cast<Text>(i), {});
+  for (int i = method; i < failure; ++i) set(static_cast<Text>(i), {});
+  set(failure, connection.failure);
+  set(cluster, connection.cluster ? std::string_view(connection.cluster->name) : std::string_view());
   fill_common(connection.source, connection.service, connection.endpoint, connection.started, connection.ended,
               unix_offset);
   upstream_ms_ = -1;

@@ -24,9 +24,10 @@ struct Recorder::TcpSeries {
   const Source* source = nullptr;
   const Destination* destination = nullptr;
   uint32_t flags = 0;
-  Counter opened, closed, bytes_received, bytes_sent;
+  Histogram<1'000'000> duration;  // as above, of those that closed
+  Counter opened, bytes_received, bytes_sent;
   uint64_t count_at_drop = 0;
-  uint64_t count() const { return opened.read() + closed.read() + bytes_received.read() + bytes_sent.read(); }
+  uint64_t count() const { return opened.read() + duration.count() + bytes_received.read() + bytes_sent.read(); }
 };
 
 struct Recorder::EndpointTally {
@@ -111,25 +112,20 @@ void Recorder::record(const Rpc& rpc) {
   log_if_wanted(rpc, source, bad);
 }
 
-void Recorder::opened(const config::Pod& source, const config::Service& service) {
-  tcp_series(*source_entry(&source).labels, *route(&service, nullptr, nullptr).labels, {}).opened.add(1);
-}
+void Recorder::opened(const TcpConnection& connection) { tcp_series(connection, {}).opened.add(1); }
 
-void Recorder::progress(const TcpConnection& connection) {
-  const Route to = route(connection.service, nullptr, connection.endpoint);
-  TcpSeries& series = tcp_series(*source_entry(connection.source).labels, *to.labels, {});
-  series.bytes_received.add(connection.bytes_received - connection.counted_received);
-  series.bytes_sent.add(connection.bytes_sent - connection.counted_sent);
-}
+void Recorder::progress(const TcpConnection& connection) { count_bytes(tcp_series(connection, {}), connection); }
 
 void Recorder::record(const TcpConnection& connection) {
-  const SourceEntry source = source_entry(connection.source);
-  const Route to = route(connection.service, nullptr, connection.endpoint);
-  TcpSeries& series = tcp_series(*source.labels, *to.labels, connection.flags);
-  series.closed.add(1);
+  TcpSeries& series = tcp_series(connection, connection.flags);
+  series.duration.record(nanoseconds(connection.ended - connection.started));
+  count_bytes(series, connection);
+  log_if_wanted(connection, source_entry(connection.source), !connection.flags.empty());
+}
+
+void Recorder::count_bytes(TcpSeries& series, const TcpConnection& connection) {
   series.bytes_received.add(connection.bytes_received - connection.counted_received);
   series.bytes_sent.add(connection.bytes_sent - connection.counted_sent);
-  log_if_wanted(connection, source, !connection.flags.empty());
 }
 
 bool Recorder::wants(const SourceEntry& source, bool failed) const {
@@ -219,6 +215,11 @@ Recorder::TcpSeries& Recorder::tcp_series(const Source& source, const Destinatio
   return added;
 }
 
+Recorder::TcpSeries& Recorder::tcp_series(const TcpConnection& connection, Flags flags) {
+  return tcp_series(*source_entry(connection.source).labels,
+                    *route(connection.service, nullptr, connection.endpoint).labels, flags);
+}
+
 void Recorder::snapshot_changed() {
   by_pod_.clear();
   by_route_.clear();
@@ -277,8 +278,8 @@ void Recorder::collect(Totals& into) const {
   for (size_t i = 0, n = tcps_.size(); i < n; ++i) {
     const TcpSeries& s = tcps_[i];
     TcpTotals& t = into.tcps[{*s.source, *s.destination, s.flags}];
+    t.duration_ms.add(s.duration);
     t.opened += s.opened.read();
-    t.closed += s.closed.read();
     t.bytes_received += s.bytes_received.read();
     t.bytes_sent += s.bytes_sent.read();
   }

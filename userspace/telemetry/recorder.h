@@ -39,8 +39,8 @@ class Recorder {
 
   // The worker's thread.
   void record(const Rpc& rpc);
-  void opened(const config::Pod& source, const config::Service& service);  // a TCP relay began
-  void progress(const TcpConnection& connection);                          // counts the bytes of one that goes on
+  void opened(const TcpConnection& connection);    // its endpoint is known, or that there will be none
+  void progress(const TcpConnection& connection);  // counts the bytes of one that goes on; it has no flags yet
   void record(const TcpConnection& connection);
   // Whether record() would log an RPC or connection that ends now; if not, what only the log wants need not be found
   // out.
@@ -99,6 +99,8 @@ class Recorder {
   EndpointTally* tally(const config::Cluster& cluster, const config::Endpoint& endpoint, const Destination& to);
   RpcSeries& rpc_series(const Source& source, const Destination& to, const Rpc& rpc);
   TcpSeries& tcp_series(const Source& source, const Destination& to, Flags flags);
+  TcpSeries& tcp_series(const TcpConnection& connection, Flags flags);
+  static void count_bytes(TcpSeries& series, const TcpConnection& connection);
   bool wants(const SourceEntry& source, bool failed) const;
   template <class LoggedRecord>
   void log_if_wanted(const LoggedRecord& record, const SourceEntry& source, bool failed);

@@ -80,7 +80,9 @@ struct TcpConnection {
   uint64_t counted_received = 0, counted_sent = 0;  // of these, what Recorder::progress() has counted
   const config::Pod* source = nullptr;
   const config::Service* service = nullptr;
-  const config::Endpoint* endpoint = nullptr;
+  const config::Cluster* cluster = nullptr;    // null if the port has none
+  const config::Endpoint* endpoint = nullptr;  // the last that was tried; null if none was
+  std::string_view failure;                    // UPSTREAM_TRANSPORT_FAILURE_REASON, empty for none
   base::SocketAddress downstream_local, downstream_remote, upstream_local;
 };
 

@@ -55,7 +55,8 @@ struct TcpLabels {
 };
 
 struct TcpTotals {
-  uint64_t opened = 0, closed = 0, bytes_received = 0, bytes_sent = 0;
+  HistogramTotals duration_ms;  // its count is that of connections that closed
+  uint64_t opened = 0, bytes_received = 0, bytes_sent = 0;
 };
 
 struct EndpointLabels {

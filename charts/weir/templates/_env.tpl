@@ -44,6 +44,9 @@
 {{- end }}
 {{- $optional := dict
   "WEIR_WORKERS" .Values.workers
+  "WEIR_LEARN_AFTER" .Values.learnAfter
+  "WEIR_VERDICT_LIFETIME" .Values.verdictLifetime
+  "WEIR_VERDICT_SAMPLE" .Values.verdictSample
   "WEIR_SEND_TIMEOUT" .Values.sendTimeout
   "WEIR_STREAM_IDLE_TIMEOUT" .Values.streamIdleTimeout
   "WEIR_POD_MAX_CONNECTIONS" .Values.podLimits.maxConnections

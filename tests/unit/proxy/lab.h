@@ -227,7 +227,7 @@ class Lab : public ::testing::Test {
   bool relay_ended_with(telemetry::Flag flag) const {
     const auto all = totals();
     return std::any_of(all.tcps.begin(), all.tcps.end(), [&](const auto& entry) {
-      return flags_of(entry.first.flags).has(flag) && entry.second.closed == 1;
+      return flags_of(entry.first.flags).has(flag) && entry.second.duration_ms.count() == 1;
     });
   }
 

@@ -97,6 +97,7 @@ TEST_F(LifeTest, AtTheDrainLimitCallsEndAsUnavailableAndRelaysAreCut) {
   EXPECT_TRUE(until([&] { return relayed.reset && (undecided.reset || undecided.ended); }));
   EXPECT_TRUE(until([&] { return worker().drained(); }, 3s));
   EXPECT_TRUE(recorded_becomes("200 grpc 14 LR x2"));
+  EXPECT_TRUE(until([&] { return relay_ended_with(telemetry::Flag::LR); }));
   for (StreamLog* request : server.requests()) EXPECT_TRUE(request->reset);
 }
 

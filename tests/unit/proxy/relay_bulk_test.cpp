@@ -13,9 +13,12 @@ std::string text_of_size(size_t size) {
   return text;
 }
 
-// Of a port that declares HTTP/2 all is copied, since its sockets may be redirected; of others bulk is spliced.
+// Of a port that declares HTTP/2 all is copied where its sockets may be redirected; of others bulk is spliced.
 struct RelayBulkTest : Lab, ::testing::WithParamInterface<config::Mode> {
-  RelayBulkTest() { mode = GetParam(); }
+  RelayBulkTest() {
+    mode = GetParam();
+    options.redirected = [](int) { return ReportRead(); };
+  }
   // The one connection that reached `server`.
   Peer* arrival(RawBackend& server) {
     EXPECT_TRUE(until([&] { return server.connections.size() == 1; }));
@@ -35,6 +38,14 @@ struct RelayBulkTest : Lab, ::testing::WithParamInterface<config::Mode> {
     }
     EXPECT_TRUE(until([&] { return there.to_send.empty(); }, 1s));
     return said;
+  }
+  void expect_spliced(RawBackend& server) {
+    const std::string bulk = "\x16" + text_of_size(4u << 20);
+    raw_client().to_send = bulk;
+    Peer* there = arrival(server);
+    ASSERT_NE(there, nullptr);
+    ASSERT_TRUE(until([&] { return there->received == bulk; }, 30s));
+    EXPECT_GT(spliced(), bulk.size() / 2);
   }
   bool splices() const { return mode != config::Mode::l7; }
   uint64_t spliced() const { return stats().tcp_spliced_bytes.value(); }
@@ -65,7 +76,26 @@ TEST_P(RelayBulkTest, TenMegabytesEachWayArriveIntactThoughReadersAreSlow) {
   EXPECT_EQ(pipes(), 0u);
 }
 
-// Nor is anything while the other end reads nothing.
+TEST_P(RelayBulkTest, OfAPodThatIsNotRedirectedAllIsSpliced) {
+  auto& server = backend<RawBackend>();
+  start();
+  on_worker([this] {
+    auto pod = std::make_shared<config::Pod>(worker().source("client-uid")->pod());
+    pod->redirect = false;
+    worker().update_source(std::move(pod));
+    return true;
+  });
+  expect_spliced(server);
+}
+
+TEST_P(RelayBulkTest, WithoutRedirectAllIsSpliced) {
+  options.redirected = nullptr;
+  auto& server = backend<RawBackend>();
+  start();
+  expect_spliced(server);
+}
+
+// Nothing is received while the other end reads nothing; a reset is heard all the same.
 TEST_P(RelayBulkTest, ResetOfASenderThatIsHeldUpIsCarriedOver) {
   auto& server = backend<RawBackend>();
   start();

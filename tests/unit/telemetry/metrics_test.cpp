@@ -3,6 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <regex>
+#include <utility>
+
 #include "mesh.h"
 
 namespace weir::telemetry {
@@ -65,19 +68,36 @@ TEST_F(MetricsTest, ShowsTcp) {
   Recorder recorder(*log_);
   Metrics metrics;
   metrics.watch(recorder);
-  recorder.opened(mesh_.client, mesh_.service);
+  const auto value = [&](const std::string& name, const std::string& flags) {
+    const std::string text = metrics.exposition();
+    const std::regex line(name + R"(\{[^}]*request_protocol="tcp",response_flags=")" + flags + R"("[^}]*\} (\d+))");
+    std::smatch found;
+    return std::regex_search(text, found, line) ? std::stoi(found[1]) : -1;
+  };
   TcpConnection connection;
   connection.source = &mesh_.client;
   connection.service = &mesh_.service;
   connection.endpoint = &mesh_.cluster->endpoints[0];
+  recorder.opened(connection);
   connection.bytes_received = 10;
   connection.bytes_sent = 20;
+  recorder.progress(connection);
+  EXPECT_EQ(value("istio_tcp_connections_opened_total", "-"), 1);
+  EXPECT_EQ(value("istio_tcp_received_bytes_total", "-"), 10) << "while it lasts";
+  EXPECT_EQ(value("istio_tcp_sent_bytes_total", "-"), 20);
+  EXPECT_EQ(value("istio_tcp_connections_closed_total", "-"), -1);
+
+  connection.counted_received = std::exchange(connection.bytes_received, 13);
+  connection.counted_sent = std::exchange(connection.bytes_sent, 21);
   connection.flags.set(Flag::UC);
+  connection.ended = connection.started + std::chrono::milliseconds(30);
   recorder.record(connection);
-  const std::string text = metrics.exposition();
-  EXPECT_THAT(text, HasSubstr("# TYPE istio_tcp_connections_opened_total counter"));
-  EXPECT_THAT(text,
-              HasSubstr("request_protocol=\"tcp\",response_flags=\"UC\",connection_security_policy=\"unknown\"} 20\n"));
+  EXPECT_EQ(value("istio_tcp_received_bytes_total", "-"), 10);
+  EXPECT_EQ(value("istio_tcp_received_bytes_total", "UC"), 3) << "what came since";
+  EXPECT_EQ(value("istio_tcp_sent_bytes_total", "UC"), 1);
+  EXPECT_EQ(value("istio_tcp_connections_closed_total", "UC"), 1);
+  EXPECT_EQ(value("weir_tcp_connection_duration_milliseconds_sum", "UC"), 30);
+  EXPECT_EQ(value("weir_tcp_connection_duration_milliseconds_count", "UC"), 1);
 }
 
 TEST_F(MetricsTest, ShowsPortsThatAreNotWhatTheyDeclare) {

@@ -200,25 +200,23 @@ TEST_F(RecorderTest, IdleSeriesMakeRoomWhenItGetsCrowded) {
 
 TEST_F(RecorderTest, CountsTcpConnections) {
   Recorder recorder(*log_);
-  recorder.opened(mesh_.client, mesh_.service);
-  recorder.opened(mesh_.client, mesh_.service);
   TcpConnection connection;
   connection.source = &mesh_.client;
   connection.service = &mesh_.service;
   connection.endpoint = &mesh_.cluster->endpoints[0];
   connection.bytes_received = 10;
   connection.bytes_sent = 20;
+  connection.ended = connection.started + std::chrono::milliseconds(30);
+  recorder.opened(connection);
+  recorder.opened(connection);
   recorder.record(connection);
   const Totals sums = totals(recorder);
-  uint64_t opened = 0, closed = 0, sent = 0;
-  for (const auto& [labels, tcp] : sums.tcps) {
-    opened += tcp.opened;
-    closed += tcp.closed;
-    sent += tcp.bytes_sent;
-  }
-  EXPECT_EQ(opened, 2u);
-  EXPECT_EQ(closed, 1u);
-  EXPECT_EQ(sent, 20u);
+  ASSERT_EQ(sums.tcps.size(), 1u);
+  const TcpTotals& tcp = sums.tcps.begin()->second;
+  EXPECT_EQ(tcp.opened, 2u);
+  EXPECT_EQ(tcp.duration_ms.count(), 1u);
+  EXPECT_EQ(tcp.duration_ms.sum, 30);
+  EXPECT_EQ(tcp.bytes_sent, 20u);
   EXPECT_TRUE(sums.rpcs.empty());
 }
 
