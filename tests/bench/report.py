@@ -175,8 +175,9 @@ def verdicts(rows: list[dict], meta: dict) -> list[tuple[str, str]]:
     for what, limit in matrix.ROUTE_LIMITS.items():
         more = routes[what] - routes[matrix.ROUTE_BASELINE] if routes else None
         result.append((f"routing with {what}: at most {limit} ns more than with {matrix.ROUTE_BASELINE}", _verdict(more, limit)))
-    hook = meta["hook"] and meta["hook"]["ns"]
-    result.append((f"the connect hook with a learned verdict: at most {matrix.HOOK_LIMIT_NS} ns", _verdict(hook, matrix.HOOK_LIMIT_NS)))
+    for hook in matrix.HOOKS:
+        ns = meta["hooks"] and meta["hooks"][hook]["ns"]
+        result.append((f"{hook} with a learned verdict: at most {matrix.HOOK_LIMIT_NS} ns", _verdict(ns, matrix.HOOK_LIMIT_NS)))
     wrong = _errors([row for row in rows if row["proxy"].startswith(("weir", "direct"))])
     result.append(("no errors of weir's, nor without it", "met: 0" if not wrong else "NOT met: " + ", ".join(wrong)))
     return result
@@ -250,8 +251,9 @@ def _facts(rows: list[dict], meta: dict) -> list[str]:
     for goal in matrix.TCP_GOALS:
         if (part := ratio(rows, goal)) is not None:
             facts.append(f"{goal.proxy}'s {goal.metric} at {goal.payload}, {goal.shape}: {part:.2f} of {goal.beside}'s.")
-    if meta["hook"]:
-        facts.append(f"The connect hook with a learned verdict: {meta['hook']['ns']:.0f} ns.")
+    if meta["hooks"]:
+        each = ", ".join(f"{hook['ns']:.0f} ns ({name})" for name, hook in meta["hooks"].items())
+        facts.append(f"The connect hooks with a learned verdict: {each}.")
     for route in meta["routes"]:
         facts.append(f"Routing a request, alone, with {route['what']}: {route['ns']:.0f} ns.")
     for size in meta["sizes"]:

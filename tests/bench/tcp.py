@@ -4,6 +4,7 @@ not having weir."""
 import json
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 
 from lab import processes
 from lab.service import Port
@@ -45,7 +46,7 @@ class WeirLearned(Weir):
 
 
 def measure(bed: Testbed, rounds: int) -> tuple[list, dict]:
-    """Samples of all rows, and of the hook {"ns" of a run, "runs"}."""
+    """Samples of all rows, and {hook: {"ns" of a run, "runs"}}, the median of the rounds."""
     servers = [pod.popen([tool("tcp_backend"), matrix.TCP_PORT]) for pod in bed.backends]
     ports = [Port(mode, matrix.TCP_PORT + i, matrix.TCP_PORT + i) for i, mode in enumerate(matrix.TCP_MODES)]
     try:
@@ -54,12 +55,12 @@ def measure(bed: Testbed, rounds: int) -> tuple[list, dict]:
         with bed.lab.service("tcp", ports, bed.backends) as service:
             numbers = range(1, rounds * matrix.TCP_ROUNDS + 1)
             samples = _relays(bed, service, numbers)
-            learned, hook = _learned(bed, service, numbers)
+            learned, hooks = _learned(bed, service, numbers)
     finally:
         for server in servers:
             processes.stop(server)
-    say(f"tcp done; the connect hook: {json.dumps(hook)}")
-    return samples + learned, hook
+    say(f"tcp done; the connect hooks: {json.dumps(hooks)}")
+    return samples + learned, hooks
 
 
 def _relays(bed: Testbed, service, numbers) -> list:
@@ -91,7 +92,7 @@ def _peer(bed: Testbed, payload: str):
 
 def _learned(bed: Testbed, service, numbers) -> tuple[list, dict]:
     """Without weir there are no agent, no programs and no maps: it comes and goes in every round."""
-    samples, hook = [], None
+    samples, hooks = [], {name: [] for name in matrix.HOOKS}
     for number in numbers:
         for kind in turned([Direct, WeirLearned], number):
             with _started(kind(bed)) as proxy:
@@ -101,9 +102,10 @@ def _learned(bed: Testbed, service, numbers) -> tuple[list, dict]:
                     if kind is WeirLearned:
                         proxy.agent.wait(lambda vip=vip: vip in proxy.agent.weirctl("verdicts", "list"), 2, f"a verdict on {vip}")
                     samples.append(_sample(bed, proxy, vip, payload, number))
-                if kind is WeirLearned and number == numbers[-1]:
-                    hook = _hook(bed, proxy, service)
-    return samples, hook
+                if kind is WeirLearned:
+                    for name, runs in hooks.items():
+                        runs.append(_hook(bed, proxy, service, name))
+    return samples, {name: {"ns": median(ns for ns, _ in runs), "runs": sum(n for _, n in runs)} for name, runs in hooks.items()}
 
 
 def _settle(bed: Testbed, proxy, target: str, payload: str) -> None:
@@ -115,22 +117,23 @@ def _settle(bed: Testbed, proxy, target: str, payload: str) -> None:
     processes.wait_until(served, 10, f"{proxy.name} serves {payload}")
 
 
-def _hook(bed: Testbed, proxy, service) -> dict:
-    """Of the connect hook, while connections are opened of which most pass by the agent."""
+def _hook(bed: Testbed, proxy, service, name: str) -> tuple[float, int]:
+    """Nanoseconds a run, and runs, while connections are opened of which most pass by the agent."""
+    vip = f"[::ffff:{service.vip}]" if name == "weir_connect6" else service.vip
     before = BPF_STATISTICS.read_text()
     BPF_STATISTICS.write_text("1")
     try:
-        start = _run_time(bed)
-        _run(bed, proxy, f"{service.vip}:{_port('tcp connect')}", "tcp connect", matrix.HOOK_TIMING)
-        ns, runs = (now - then for now, then in zip(_run_time(bed), start, strict=True))
+        start = _run_time(bed, name)
+        _run(bed, proxy, f"{vip}:{_port('tcp connect')}", "tcp connect", matrix.HOOK_TIMING)
+        ns, runs = (now - then for now, then in zip(_run_time(bed, name), start, strict=True))
     finally:
         BPF_STATISTICS.write_text(before)
-    return {"ns": round(ns / max(runs, 1), 1), "runs": runs}
+    return round(ns / max(runs, 1), 1), runs
 
 
-def _run_time(bed: Testbed) -> tuple[int, int]:
-    """Nanoseconds and runs of the program that connect() meets."""
-    (pin,) = bed.lab.bpf_dir.glob("v*/links/weir_connect4")
+def _run_time(bed: Testbed, name: str) -> tuple[int, int]:
+    """Nanoseconds and runs of a program that connect() meets."""
+    (pin,) = bed.lab.bpf_dir.glob(f"v*/links/{name}")
     link = _bpftool("link", "show", "pinned", pin)
     program = _bpftool("prog", "show", "id", link["prog_id"])
     return program.get("run_time_ns", 0), program.get("run_cnt", 0)

@@ -86,7 +86,9 @@ def test_plain_tcp_has_its_rows(tmp_path):
     # What was learned hardly ever comes to the agent.
     cpu = {(row["proxy"], row["payload"]): row["cpu_us_per_rpc"]["median"] for row in rows}
     assert all(cpu["weir-learned", payload] < 0.5 * cpu["weir-tcp", payload] for payload in matrix.LEARNED_ROWS)
-    assert meta["hook"]["runs"] > 0 and 0 < meta["hook"]["ns"] < 100_000
+    # On a machine that does other things as well; the goal is 500 ns.
+    assert set(meta["hooks"]) == set(matrix.HOOKS)
+    assert all(hook["runs"] > 0 and 0 < hook["ns"] < 20 * matrix.HOOK_LIMIT_NS for hook in meta["hooks"].values()), meta["hooks"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

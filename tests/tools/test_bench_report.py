@@ -17,7 +17,7 @@ META = {"date": "2026-01-31", "machine": "2 cores", "command": "make bench", "ro
         "memory": [{"proxy": "weir", "what": "idle connection", "count": 5000, "bytes": 6144}],
         "routes": [{"what": "no VirtualService", "ns": 21.0}, {"what": "ten rules", "ns": 271.0}],
         "sizes": [{"what": "10000 of each", "bytes": 200 * 2**20, "build_seconds": 0.25}], "second_opinion": {"1x1": 0.46},
-        "hook": {"ns": 312.5, "runs": 5000}}  # fmt: skip
+        "hooks": {"weir_connect4": {"ns": 312.5, "runs": 5000}, "weir_connect6": {"ns": 512.5, "runs": 5000}}}  # fmt: skip
 
 
 def one(round=1, proxy="weir", shape="1x1", payload="tiny", cpu=10.0, **more):
@@ -60,7 +60,7 @@ def test_rows_have_the_agreed_fields():
 
 def met(rows, words, **meta):
     """The verdict on the one goal whose name has all the words."""
-    verdicts = report.verdicts(rows, {"memory": [], "routes": [], "hook": None, **meta})
+    verdicts = report.verdicts(rows, {"memory": [], "routes": [], "hooks": None, **meta})
     (verdict,) = [v for goal, v in verdicts if all(w in goal for w in words.split("|"))]
     return verdict
 
@@ -139,10 +139,10 @@ def test_every_goal_on_plain_tcp_is_measured():
     assert all(goal.metric in report.METRICS for goal in (*matrix.GOALS, *matrix.TCP_GOALS))
 
 
-def test_verdicts_on_the_connect_hook():
-    assert met([], "connect hook", hook=META["hook"]) == "met: 312"
-    assert met([], "connect hook", hook={"ns": 501.4, "runs": 10}) == "NOT met: 501"
-    assert met([], "connect hook") == "not measured"
+def test_verdicts_on_the_connect_hooks():
+    assert met([], "weir_connect4", hooks=META["hooks"]) == "met: 312"
+    assert met([], "weir_connect6", hooks=META["hooks"]) == "NOT met: 512"
+    assert met([], "weir_connect6") == "not measured"
 
 
 def test_verdicts_on_routing_alone():
@@ -199,7 +199,7 @@ def test_tables_name_every_row():
         "at 1x1, 10000 endpoints: 1.12 of that at 1x1, 10 endpoints.",
         "weir with 10000 of each (VirtualServices and endpoints): 200 MiB resident, the configuration built in 250.0 ms.",
         "0.46 at 1x1",
-        "The connect hook with a learned verdict: 312 ns.",
+        "The connect hooks with a learned verdict: 312 ns (weir_connect4), 512 ns (weir_connect6).",
     ]:
         assert words in text
 

@@ -9,14 +9,17 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstring>
 #include <fstream>
 #include <stdexcept>
+#include <string_view>
 #include <system_error>
 
 namespace bench {
 namespace {
 
 constexpr int kConnectTimeoutMs = 10'000;
+constexpr std::string_view kMapped = "[::ffff:";
 
 [[noreturn]] void fail(const std::string& what) { throw std::system_error(errno, std::generic_category(), what); }
 
@@ -57,7 +60,10 @@ Target parse_target(const std::string& text) {
   const size_t at = text.find('@');
   const size_t colon = text.rfind(':', at);
   in_addr address{};
-  if (colon == std::string::npos || inet_pton(AF_INET, text.substr(0, colon).c_str(), &address) != 1) {
+  std::string host = colon == std::string::npos ? "" : text.substr(0, colon);
+  target.mapped = host.starts_with(kMapped) && host.ends_with(']');
+  if (target.mapped) host = host.substr(kMapped.size(), host.size() - kMapped.size() - 1);
+  if (inet_pton(AF_INET, host.c_str(), &address) != 1) {
     throw std::invalid_argument(text + ": not ADDRESS:PORT[@PID]");
   }
   target.address = address.s_addr;
@@ -85,13 +91,20 @@ void enter(const Target& target) {
 }
 
 int dial(const Target& target) {
-  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  const int fd = socket(target.mapped ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd < 0) fail("socket");
   sockaddr_in address{};
   address.sin_family = AF_INET;
   address.sin_port = target.port;
   address.sin_addr.s_addr = target.address;
-  if (connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0) {
+  sockaddr_in6 mapped{};
+  mapped.sin6_family = AF_INET6;
+  mapped.sin6_port = target.port;
+  memset(&mapped.sin6_addr.s6_addr[10], 0xff, 2);
+  memcpy(&mapped.sin6_addr.s6_addr[12], &target.address, sizeof(target.address));
+  const bool connected = target.mapped ? connect(fd, reinterpret_cast<sockaddr*>(&mapped), sizeof(mapped)) == 0
+                                       : connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0;
+  if (!connected) {
     if (errno != EINPROGRESS) fail("connect to " + to_string(target));
     await_connection(fd, target);
   }

@@ -11,9 +11,11 @@ struct Target {
   uint32_t address = 0;  // network order
   uint16_t port = 0;     // network order
   int process = 0;       // one of the pod's; 0: from here
+  bool mapped = false;   // dialled by an IPv6 socket, as those of dual-stack libraries do
 };
 
-// "ADDRESS:PORT" or "ADDRESS:PORT@PID"; throws std::invalid_argument.
+// "ADDRESS:PORT" or "ADDRESS:PORT@PID", the address of IPv4, mapped ("[::ffff:ADDRESS]") or not; throws
+// std::invalid_argument.
 Target parse_target(const std::string& text);
 std::string to_string(const Target& target);  // ADDRESS:PORT
 
