@@ -6,6 +6,7 @@
 
 #include "kubernetes/decode_istio.h"
 #include "kubernetes/decode_kinds.h"
+#include "kubernetes/own_keys.h"
 
 namespace weir::kubernetes {
 namespace {
@@ -122,6 +123,9 @@ void decode_object(ObjectReader& reader, const KnownKind& known, std::string_vie
   reader.set_name(key.to_string());
   if (is_known_version(known, api_version)) {
     decode_metadata(reader, object.metadata);
+    // Pods are many, mostly of other nodes: translate_pod() looks at those of its own.
+    if (known.kind != Kind::pod)
+      for (config::Finding& found : unread_keys(key, object.metadata)) reader.add(std::move(found));
     decode_into(reader, object);
   } else {
     reader.reject(Code::wrong_api_version, reader.root(), "apiVersion",

@@ -48,6 +48,7 @@ enum class Code : uint8_t {
   unknown_label_value,
   pod_refused,
   bad_port_list,
+  unread_key,
   route_not_applied,
   policy_not_applied,
   unknown_retry_condition,
@@ -71,7 +72,7 @@ struct CodeMeaning {
 };
 
 // In the order of enum Code.
-inline constexpr std::array<CodeMeaning, 46> kCodes{{
+inline constexpr std::array<CodeMeaning, 47> kCodes{{
     // Files and documents
     {Code::unreadable_directory, "WEIR0001", config::Severity::error,
      "the manifests directory cannot be read; the last good configuration stays"},
@@ -131,6 +132,8 @@ inline constexpr std::array<CodeMeaning, 46> kCodes{{
     {Code::pod_refused, "WEIR0402", config::Severity::warning, "a Pod asks for weir and cannot have it"},
     {Code::bad_port_list, "WEIR0403", config::Severity::warning,
      "an annotation that lists ports has an entry that is no port"},
+    {Code::unread_key, "WEIR0404", config::Severity::warning,
+     "a weir.dev label or annotation that means nothing on its object: misspelt, or meant for another"},
     // VirtualServices and DestinationRules
     {Code::route_not_applied, "WEIR0501", config::Severity::warning,
      "a part of a VirtualService that weir does not apply, or that says nothing"},

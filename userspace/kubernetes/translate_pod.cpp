@@ -1,6 +1,8 @@
 #include <algorithm>
 #include <charconv>
+#include <iterator>
 
+#include "kubernetes/own_keys.h"
 #include "kubernetes/translate_parts.h"
 
 namespace weir::kubernetes {
@@ -47,6 +49,8 @@ class PodTranslation {
     read_excluded_ports("traffic.sidecar.istio.io/excludeOutboundPorts");
     read_fail_policy();
     read_redirect();
+    std::ranges::move(unread_keys({Kind::pod, metadata.namespace_name, metadata.name}, metadata),
+                      std::back_inserter(findings_));
     result_.refusal = refusal();
     if (!result_.refusal.empty() && result_.dataplane != config::Dataplane::disabled) {
       report(Code::pod_refused, "is labelled for weir but cannot be enrolled: it " + result_.refusal);

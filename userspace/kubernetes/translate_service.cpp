@@ -118,6 +118,19 @@ config::LoadBalancing load_balancing(const Service& service, std::vector<config:
   return config::LoadBalancing::least_request;
 }
 
+// The annotation weir.dev/balance-headless.
+bool balances_headless(const Service& service, std::vector<config::Finding>& findings) {
+  const auto annotation = service.metadata.annotations.find("weir.dev/balance-headless");
+  if (annotation == service.metadata.annotations.end() || annotation->second == "false") return false;
+  const bool asked = annotation->second == "true";
+  if (asked && service.headless) return true;
+  findings.push_back(about(Code::unknown_label_value, service, 0,
+                           "the annotation weir.dev/balance-headless is " + shown(annotation->second) +
+                               (asked ? ", but the Service is not headless: it means nothing" : ", taken for false"),
+                           asked ? "remove it" : "use \"true\" or \"false\""));
+  return false;
+}
+
 // The clusters of one service: equal ones are one object, the previous version's if it has an equal one.
 class Clusters {
  public:
@@ -196,8 +209,7 @@ std::shared_ptr<const config::Service> translate_service(const Service& service,
   result.name = service.metadata.name;
   result.fqdn = fqdn_of(service, settings);
   if (service.type != ServiceType::external_name) result.vips = service.cluster_ips;
-  const auto headless = service.metadata.annotations.find("weir.dev/balance-headless");
-  result.by_endpoint = service.headless && headless != service.metadata.annotations.end() && headless->second == "true";
+  result.by_endpoint = balances_headless(service, findings);
   result.labels = service.metadata.labels;
   report_settings(service, slices, settings, findings);
   report_detect_annotation(service, findings);

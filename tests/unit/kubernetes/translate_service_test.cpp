@@ -307,6 +307,26 @@ TEST(Services, AreBalancedAsTheirAnnotationSays) {
   }
 }
 
+TEST(Services, TellOfABalanceHeadlessThatMeansNothing) {
+  const struct {
+    const char *cluster_ip, *value;
+    size_t warnings;
+  } cases[] = {{"None", "'true'", 0},
+               {"None", "'false'", 0},
+               {"None", "'on'", 1},
+               {"10.96.0.1", "'true'", 1},
+               {"10.96.0.1", "'false'", 0}};
+  for (const auto& c : cases) {
+    SCOPED_TRACE(std::string(c.cluster_ip) + " " + c.value);
+    std::string manifest = service(std::string("clusterIP: ") + c.cluster_ip);
+    manifest.replace(manifest.find("{name: s}"), 9,
+                     std::string("{name: s, annotations: {weir.dev/balance-headless: ") + c.value + "}}");
+    World world({manifest, slice("[{addresses: [10.0.0.1]}]")});
+    world.build();
+    EXPECT_EQ(world.findings("WEIR0401").size(), c.warnings);
+  }
+}
+
 TEST(Services, TellWhatIsNotApplied) {
   World world({service("trafficDistribution: PreferClose\n  internalTrafficPolicy: Local"),
                slice("[{addresses: [10.0.0.1]}]")});
