@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from attackers import ACK, END_HEADERS, END_STREAM, HEADERS, PREFACE, SETTINGS, frame, literal, settings, window_update
 from lab.service import Port
+from lab.tcp_server import TcpServer
 
 REDIRECT = os.environ.get("WEIR_REDIRECT", "auto") != "off"
 FLOWS = 24
@@ -129,3 +130,32 @@ def test_clients_that_grant_all_windows_and_never_read(agent, client, files, ker
         held = kernel.assert_bounded(REDIRECTED_TO_CLIENT + queues(), "readers that stopped", record_property)
         if REDIRECT:
             assert held > FLOWS * 3 * MIB, "what is measured is what was sent"
+
+
+def test_readers_that_stop_on_what_became_a_relay(lab, agent, client, kernel, record_property):
+    """A client of a declared port that says nothing for five seconds is relayed; the preface is the first thing that it says."""
+
+    def pour(accepted: socket.socket) -> None:
+        accepted.recv(len(PREFACE), socket.MSG_WAITALL)
+        for _ in range(64):
+            accepted.sendall(bytes(MIB))
+
+    pod = lab.pod("pourer")
+    relays = agent.metric("weir_tcp_relays")
+    with ExitStack() as stack:
+        stack.enter_context(TcpServer(pod.listen(PORT), pour))
+        service = stack.enter_context(lab.service("pourer", [Port("grpc", PORT, PORT)], [pod]))
+        agent.wait_applied()
+        flows = [stack.enter_context(client.connect(service.vip, PORT)) for _ in range(FLOWS)]
+        agent.wait(lambda: agent.metric("weir_tcp_relays") == relays + FLOWS, 10, "all are relayed")
+        for flow in flows:
+            flow.sendall(PREFACE)
+        settled, pages = -1, 0
+        while pages > settled:
+            settled = pages
+            time.sleep(1)
+            pages = max(settled, kernel.grown()[0])
+        # Also between the server and the agent, which reads so fast at first that its queue grows to the largest.
+        longest = int(Path("/proc/sys/net/ipv4/tcp_rmem").read_text().split()[2])
+        held = kernel.assert_bounded(2 * queues() + longest, "readers of relays that stopped", record_property)
+        assert held > FLOWS * MIB, "what is measured is what was sent"

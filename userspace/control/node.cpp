@@ -177,6 +177,7 @@ base::Result<void> Node::prepare(std::span<const std::unique_ptr<telemetry::Reco
         if (!connection) return {};
         return [this, connection = *connection](uint64_t bytes) { maps().report_read(connection, bytes); };
       };
+      worker_options.keep_on_tcp = [this](int fd) { return maps().keep_on_tcp(fd); };
     }
     auto worker = proxy::Worker::start(std::move(worker_options), *recorder, snapshot_);
     if (!worker) return worker.error();

@@ -250,6 +250,14 @@ std::optional<weir_connection> Maps::redirected(int accepted_socket) const {
   return row.peer.connection;
 }
 
+bool Maps::keep_on_tcp(int accepted_socket) const {
+  weir_redirect row;
+  if (bpf_map_lookup_elem(redirects_.get(), &accepted_socket, &row) != 0) return false;
+  row.path = WEIR_PATH_TCP;
+  bpf_map_update_elem(redirects_.get(), &accepted_socket, &row, BPF_EXIST);
+  return true;
+}
+
 void Maps::report_read(const weir_connection& connection, uint64_t bytes) const {
   const weir_account account{bytes};
   // Only while the application's socket lives: nobody would remove the row afterwards.

@@ -79,6 +79,9 @@ class Maps {
   // Names the account of an accepted connection whose application sends past TCP, which its first message has
   // decided; nullopt: it sends by TCP. Thread-safe.
   std::optional<weir_connection> redirected(int accepted_socket) const;
+  // What the agent sends on it does not go past TCP from now on; before its first send. False: the socket is in no
+  // sockmap, so nothing could.
+  bool keep_on_tcp(int accepted_socket) const;
   // The agent has read that many bytes of it since it began; due every WEIR_READ_REPORT bytes. Thread-safe.
   void report_read(const weir_connection& connection, uint64_t bytes) const;
   // Rows of the accounts map: connections that send past TCP. For leak checks.

@@ -86,13 +86,13 @@ Reactor::~Reactor() {
 }
 
 io_uring_sqe* Reactor::prepare(Operation& operation) {
-  assert(!operation.pending_);
+  assert(!operation.pending());
   io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
   while (!sqe) {  // the queue is full: let the kernel take it
     io_uring_submit(&ring_);
     sqe = io_uring_get_sqe(&ring_);
   }
-  operation.pending_ = true;
+  operation.pending_ = 1;
   // The prep functions of liburing leave user_data alone in 2.3; set_data survives them.
   io_uring_sqe_set_data(sqe, &operation);
   return sqe;
@@ -100,12 +100,12 @@ io_uring_sqe* Reactor::prepare(Operation& operation) {
 
 void Reactor::expect(Operation& operation, io_uring_sqe& sqe, int32_t expected) {
   sqe.flags |= IOSQE_CQE_SKIP_SUCCESS;
-  operation.quiet_ = true;
   expected_.push_back({&operation, expected});
+  operation.expected_at_ = expected_.size() & 0x7fffffff;
 }
 
 void Reactor::cancel(Operation& operation) {
-  if (!operation.pending_) return;
+  if (!operation.pending()) return;
   io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
   while (!sqe) {
     io_uring_submit(&ring_);
@@ -149,6 +149,8 @@ void Reactor::turn(base::Duration max_wait) {
         operation->received_in_ = static_cast<uint32_t>(turns_);
         ++sockets_heard_;
       }
+      // It was submitted by this loop, whose work filled the queue.
+      told(*operation);
       operation->pending_ = (cqe->flags & IORING_CQE_F_MORE) != 0;
       operation->completed(cqe->res, cqe->flags);
     }
@@ -195,23 +197,29 @@ void Reactor::settle_expected() {
   io_uring_cqe* cqe;
   unsigned head;
   io_uring_for_each_cqe(&ring_, head, cqe) {
-    if (auto* operation = static_cast<Operation*>(io_uring_cqe_get_data(cqe))) operation->quiet_ = false;
+    if (auto* operation = static_cast<Operation*>(io_uring_cqe_get_data(cqe))) told(*operation);
   }
   // The kernel may have taken only some, or have had no room to say what went wrong.
   const bool all_told =
       io_uring_sq_ready(&ring_) == 0 && (IO_URING_READ_ONCE(*ring_.sq.kflags) & IORING_SQ_CQ_OVERFLOW) == 0;
   settling_.swap(expected_);
-  for (const Expected& expected : settling_) {
-    Operation& operation = *expected.operation;
-    if (!operation.quiet_) continue;
+  for (const auto& [operation, result] : settling_) {
+    if (!operation) continue;
     if (!all_told) {
-      expected_.push_back(expected);
+      expected_.push_back({operation, result});
+      operation->expected_at_ = expected_.size() & 0x7fffffff;
       continue;
     }
-    operation.quiet_ = operation.pending_ = false;
-    operation.completed(expected.result, 0);
+    operation->expected_at_ = operation->pending_ = 0;
+    operation->completed(result, 0);
   }
   settling_.clear();
+}
+
+void Reactor::told(Operation& operation) {
+  if (operation.expected_at_ == 0) return;
+  expected_[operation.expected_at_ - 1].operation = nullptr;
+  operation.expected_at_ = 0;
 }
 
 void Reactor::post(std::function<void()> task) {

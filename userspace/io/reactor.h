@@ -26,7 +26,7 @@ namespace weir::io {
 class Operation {
  public:
   virtual void completed(int32_t result, uint32_t cqe_flags) = 0;
-  bool pending() const { return pending_; }
+  bool pending() const { return pending_ != 0; }
 
  protected:
   ~Operation() = default;
@@ -34,8 +34,8 @@ class Operation {
  private:
   friend class Reactor;
   uint32_t received_in_ = 0;  // the last turn (its low bits) in which it brought received bytes
-  bool pending_ = false;
-  bool quiet_ = false;  // no completion tells of its success
+  uint32_t pending_ : 1 = 0;
+  uint32_t expected_at_ : 31 = 0;  // its place in Reactor::expected_, from 1; 0: a completion tells of its success
 };
 
 class Reactor {
@@ -89,6 +89,8 @@ class Reactor {
   bool lingers() const { return can_linger() && sockets_heard_ >= kLingerFrom; }
   void submit_and_wait(unsigned wanted, base::Duration wait, base::Duration linger);
   void settle_expected();
+  // Of one that a completion tells of: what was expected of it is not so.
+  void told(Operation& operation);
   void run_posted();
 
   io_uring ring_{};
@@ -97,7 +99,7 @@ class Reactor {
   TimerWheel timers_;
   std::unique_ptr<ReceiveBuffers> buffers_;
   struct Expected {
-    Operation* operation;
+    Operation* operation;  // null: told otherwise
     int32_t result;
   };
   std::vector<Expected> expected_, settling_;

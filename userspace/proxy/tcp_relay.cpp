@@ -39,9 +39,10 @@ TcpRelay::TcpRelay(Worker& worker, Source& source, std::unique_ptr<io::Socket> c
   client_.ended = said.ended;
   client_.bytes_in = said.bytes.size();
   server_.to_send = said.bytes;
-  // Sockets that might be redirected can't be spliced from.
-  const bool redirects = worker.options().redirected && source.pod().redirect;
-  if (dialled.mode == config::Mode::l7 && redirects) client_.copied = server_.copied = true;
+  // A socket in a sockmap can't be spliced from.
+  const auto& keep_on_tcp = worker.options().keep_on_tcp;
+  if (dialled.mode == config::Mode::l7 && keep_on_tcp && keep_on_tcp(client_.socket->fd()))
+    client_.copied = server_.copied = true;
   dial_->set_events(*this);
 }
 

@@ -68,6 +68,9 @@ struct WorkerOptions {
   // Of an accepted connection that began with the HTTP/2 preface: whom to tell what has been read, if its bytes go past
   // TCP; otherwise empty. Called by the worker. Empty itself: no connection's do.
   std::function<ReportRead(int fd)> redirected;
+  // Of an accepted connection that is relayed, which nothing bounds past TCP: what is sent on it stays on TCP. Whether
+  // its socket is in a sockmap. Called by the worker; may be empty.
+  std::function<bool(int fd)> keep_on_tcp;
 };
 
 // A Snapshot in use on this worker: exchanges keep the one they began with. Counted by a

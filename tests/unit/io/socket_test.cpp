@@ -162,6 +162,49 @@ TEST_F(SocketTest, WhatDidNotGoWholeEndsTheTurn) {
   }
 }
 
+// The work of one turn may be more than the queue takes: then some is submitted, and ends, within the turn.
+TEST_F(SocketTest, AShortSendIsToldOnceThoughTheQueueFillsMeanwhile) {
+  const std::string big(8 << 20, 'x');
+  struct Busy final : SocketEvents {
+    Busy(Socket& outer, const std::string& text) : sender(outer), bytes(text) {}
+    void on_connected(int) override {}
+    void on_received(base::Slice) override {
+      const iovec all{const_cast<char*>(bytes.data()), bytes.size()};
+      sender.send({&all, 1}, false);
+      for (auto& other : others) other->receive_once();
+    }
+    void on_receive_end(int) override {}
+    void on_sent(int) override {}
+    void on_writable() override {}
+    void on_closed() override { ++closed; }
+    Socket& sender;
+    const std::string& bytes;
+    std::vector<std::unique_ptr<Socket>> others;
+    int closed = 0;
+  } busy(*socket, big);
+  std::vector<base::Fd> peers;
+  for (int i = 0; i < 100; ++i) {
+    int pair[2];
+    ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
+    peers.emplace_back(pair[1]);
+    busy.others.push_back(std::make_unique<Socket>(*reactor, base::Fd(pair[0])));
+    busy.others.back()->set_events(busy);
+  }
+  const std::unique_ptr<Socket> trigger = std::move(busy.others.back());
+  busy.others.pop_back();
+  trigger->receive_once();
+  reactor->turn(milliseconds(1));
+  ASSERT_EQ(write(peers.back().get(), "x", 1), 1);
+  for (int i = 0; i < 5; ++i) reactor->turn(milliseconds(1));
+  EXPECT_EQ(user.sends, 1);
+  EXPECT_GT(user.sent, 0);
+  EXPECT_LT(user.sent, 8 << 20);
+  trigger->close();
+  for (auto& other : busy.others) other->close();
+  run_until([&] { return busy.closed == 100; });
+  EXPECT_EQ(busy.closed, 100);
+}
+
 TEST_F(SocketTest, CloseWithAWholeSendUnderWay) {
   send("x");
   socket->close();

@@ -13,11 +13,11 @@ std::string text_of_size(size_t size) {
   return text;
 }
 
-// Of a port that declares HTTP/2 all is copied where its sockets may be redirected; of others bulk is spliced.
+// Of a port that declares HTTP/2 all is copied where its sockets are in a sockmap; of others bulk is spliced.
 struct RelayBulkTest : Lab, ::testing::WithParamInterface<config::Mode> {
   RelayBulkTest() {
     mode = GetParam();
-    options.redirected = [](int) { return ReportRead(); };
+    options.keep_on_tcp = [](int) { return true; };
   }
   // The one connection that reached `server`.
   Peer* arrival(RawBackend& server) {
@@ -38,14 +38,6 @@ struct RelayBulkTest : Lab, ::testing::WithParamInterface<config::Mode> {
     }
     EXPECT_TRUE(until([&] { return there.to_send.empty(); }, 1s));
     return said;
-  }
-  void expect_spliced(RawBackend& server) {
-    const std::string bulk = "\x16" + text_of_size(4u << 20);
-    raw_client().to_send = bulk;
-    Peer* there = arrival(server);
-    ASSERT_NE(there, nullptr);
-    ASSERT_TRUE(until([&] { return there->received == bulk; }, 30s));
-    EXPECT_GT(spliced(), bulk.size() / 2);
   }
   bool splices() const { return mode != config::Mode::l7; }
   uint64_t spliced() const { return stats().tcp_spliced_bytes.value(); }
@@ -76,23 +68,16 @@ TEST_P(RelayBulkTest, TenMegabytesEachWayArriveIntactThoughReadersAreSlow) {
   EXPECT_EQ(pipes(), 0u);
 }
 
-TEST_P(RelayBulkTest, OfAPodThatIsNotRedirectedAllIsSpliced) {
+TEST_P(RelayBulkTest, WhatIsNotRedirectedIsSplicedWhateverItsPortDeclares) {
+  options.keep_on_tcp = [](int) { return false; };
   auto& server = backend<RawBackend>();
   start();
-  on_worker([this] {
-    auto pod = std::make_shared<config::Pod>(worker().source("client-uid")->pod());
-    pod->redirect = false;
-    worker().update_source(std::move(pod));
-    return true;
-  });
-  expect_spliced(server);
-}
-
-TEST_P(RelayBulkTest, WithoutRedirectAllIsSpliced) {
-  options.redirected = nullptr;
-  auto& server = backend<RawBackend>();
-  start();
-  expect_spliced(server);
+  const std::string bulk = "\x16" + text_of_size(4u << 20);
+  raw_client().to_send = bulk;
+  Peer* there = arrival(server);
+  ASSERT_NE(there, nullptr);
+  ASSERT_TRUE(until([&] { return there->received == bulk; }, 30s));
+  EXPECT_GT(spliced(), bulk.size() / 2);
 }
 
 // Nothing is received while the other end reads nothing; a reset is heard all the same.
