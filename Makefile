@@ -32,7 +32,7 @@ export CCACHE_NOHASHDIR := 1
 .PHONY: help setup build bench bench-tools demo demo-down test suites release-build image-build go-tools cluster-tools unit asan tsan bpf-test \
         kernel-test emulated-and-go tools-test image image-test chart-test integration integration-alone \
         kubernetes-test kubernetes-alone e2e integration-redirect-off redirect-off-alone integration-asan scenarios matrix \
-        parity conformance fuzz format check check-layers check-golden clean
+        matrix-quick parity conformance fuzz format check check-layers check-golden clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | sort | awk -F'\t' '{ printf "  %-24s %s\n", $$1, $$2 }'
@@ -66,7 +66,8 @@ test: ## Build everything and run every test
 
 # In one order, one after the other.
 suites: check-layers check-golden unit asan tsan bpf-test emulated-and-go tools-test image-test chart-test integration integration-alone \
-        integration-redirect-off redirect-off-alone integration-asan scenarios parity conformance fuzz kubernetes-test kubernetes-alone e2e
+        integration-redirect-off redirect-off-alone integration-asan scenarios parity conformance matrix-quick fuzz \
+        kubernetes-test kubernetes-alone e2e
 .NOTPARALLEL:
 
 # What several suites need is done once in a run of make.
@@ -165,10 +166,13 @@ scenarios: build ## The mission's scenarios with real gRPC clients, a line each 
 
 # The first time clients are built and fetched: five minutes on two cores. ROW='redis TLS': only rows with one of these
 # words in their names.
-matrix: build ## Real clients and servers of many protocols, without weir and through it, a line each (ROW='redis postgres')
+matrix: ## Real clients and servers of many protocols, without weir and through it, a line each (ROW='redis postgres')
+matrix-quick: ## The same without the clients in Java, JavaScript and Rust
+matrix-quick: QUICK = 1
+matrix matrix-quick: build
 	@tools/setup --matrix
-	@tools/suite matrix-clients -- tests/matrix/run --build
-	@tools/suite matrix -- tests/matrix/run --junitxml build/reports/matrix.xml $(ROW)
+	@tools/suite matrix-clients -- tests/matrix/run $(if $(QUICK),--quick) --build $(ROW)
+	@tools/suite $@ -- tests/matrix/run $(if $(QUICK),--quick) --junitxml build/reports/$@.xml $(ROW)
 
 parity: build ## The same faults and routes through weir and through Envoy
 	@tools/suite parity -- $(PYTEST) tests/parity --junitxml build/reports/parity.xml $(PYTEST_ARGS)

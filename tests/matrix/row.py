@@ -4,6 +4,7 @@ handled it. The client plays twice, in a pod without weir and in an enrolled one
 import hashlib
 import re
 import subprocess
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,6 +66,7 @@ class End:
     steps: list[Step] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # not compared
     servers: int = 0  # that a gRPC client has met
+    deadlines: Counter[str] = field(default_factory=Counter)  # status -> calls of a gRPC client that met their deadline
 
     @property
     def host(self) -> str:
@@ -97,19 +99,25 @@ class End:
         self.steps.append(Step(f"{name} ended", process.returncode, ""))
         return out
 
-    def ran(self, name: str, argv, environment: dict | None) -> bytes:
-        return self.ended(name, self.start(argv, env=environment))
+    def run(self, name: str, argv, **how) -> None:
+        """A step: a command in the pod, begun and ended."""
+        self.begin(name, argv, **how)()
 
-    def run(self, name: str, argv, expected=0, input: bytes | None = None, timeout=120.0, scrub: dict | None = None, quiet=False,
-            known: str | None = None) -> None:  # fmt: skip
-        """A step: a command in the pod. `scrub`: pattern -> replacement for what is legitimately another each time. `quiet`: what
-        it prints is for people, and only of interest when it fails. `known`: what a direct run must print."""
+    def begin(self, name: str, argv, expected=0, input: bytes | None = None, timeout=120.0, scrub: dict | None = None, quiet=False,
+              known: str | re.Pattern | None = None) -> Callable[[], None]:  # fmt: skip
+        """A step that the returned function ends, for several at once. `scrub`: pattern -> replacement for what is legitimately
+        another each time. `quiet`: what it prints is for people, and only of interest when it fails. `known`: what a direct run
+        must print."""
         process = self.start(argv)
-        out = self.finish(process, input, timeout)
-        for pattern, replacement in (scrub or {}).items():
-            out = re.sub(pattern.encode(), replacement.encode(), out)
-        said = "" if quiet and process.returncode == expected else digest(out)
-        self.steps.append(Step(name, process.returncode, said, expected, known))
+
+        def end() -> None:
+            out = self.finish(process, input, timeout)
+            for pattern, replacement in (scrub or {}).items():
+                out = re.sub(pattern.encode(), replacement.encode(), out)
+            said = "" if quiet and process.returncode == expected else digest(out)
+            self.steps.append(Step(name, process.returncode, said, expected, known))
+
+        return end
 
     def saw(self, name: str, text: str, known: str | re.Pattern | None = None) -> None:
         """A step that this process did itself."""
@@ -133,6 +141,7 @@ class Row:
     speaks_first: bool = False
     # What `weirctl why` must say of it (a pattern), where an operator would be surprised.
     explained: str | None = None
+    stacks: tuple[str, ...] = ()  # of stacks.py, that its client and its server are built from
     # What else must be true of what the two ends saw, given how the connections were handled: failures in words.
     check: Callable[[End, End, str], list[str]] | None = None
 

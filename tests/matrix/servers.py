@@ -58,11 +58,11 @@ def certificate(folder: Path) -> tuple[Path, Path]:
     return tls / "server.crt", tls / "server.key"
 
 
-def three(lab: Lab, name: str, port: int, *arguments) -> Server:
+def three(lab: Lab, name: str, port: int, *arguments, kind="server") -> Server:
     """The gRPC server of clients/go, three times."""
     pods = [lab.pod(f"{name}-{number}") for number in (1, 2, 3)]
     for pod in pods:
-        pod.popen([stacks.built("go") / "matrix", "server", pod.name, port, *arguments])
+        pod.popen([stacks.built("go") / "matrix", kind, pod.name, port, *arguments])
     return Server(pods, port)
 
 
@@ -74,6 +74,16 @@ def grpc(lab: Lab, folder: Path) -> Server:
 @server
 def grpcs(lab: Lab, folder: Path) -> Server:
     return three(lab, "grpcs", 50052, *certificate(folder))
+
+
+@server
+def pinging(lab: Lab, folder: Path) -> Server:
+    return three(lab, "pinging", 50053, kind="pinging")
+
+
+@server
+def pinging_tls(lab: Lab, folder: Path) -> Server:
+    return three(lab, "pinging-tls", 50054, *certificate(folder), kind="pinging")
 
 
 @server

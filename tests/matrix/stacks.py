@@ -88,9 +88,18 @@ def built(stack: str) -> Path:
     return once(f"matrix-{stack}", sources.hexdigest()[:12], make)
 
 
+def build(stack: str) -> None:
+    interop() if stack == "interop" else built(stack)
+
+
+def stack_of(client: str) -> str:
+    """A client is a stack's, or one of grpc-java's two transports."""
+    return "java" if client in ("netty", "okhttp") else client
+
+
 def client(name: str) -> tuple[list, dict]:
-    """Command and environment of a client: a stack's, or one of grpc-java's two transports (netty, okhttp)."""
-    folder = built("java" if name in ("netty", "okhttp") else name)
+    """Its command and environment."""
+    folder = built(stack_of(name))
     match name:
         case "go":
             return [folder / "matrix", "client"], {}

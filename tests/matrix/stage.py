@@ -18,8 +18,9 @@ from lab.service import Port, Service
 from report import Outcome
 from row import BALANCED, LEARNED, PLAIN, RELAYED, End, Row, differences, wrong
 
-# First bytes of servers that speak first: how often, and how much later they may come through weir (median; ms).
-SAMPLES, LATER = 20, 2.0
+# First bytes of servers that speak first: how often, how much later they may come through weir (median; ms), and how often
+# all of it is done anew, since a busy machine is slower for a while, and an agent that waits always.
+SAMPLES, LATER, TRIES = 20, 2.0, 3
 STARTING = 60  # seconds that an agent may take on a busy machine
 
 
@@ -154,13 +155,13 @@ class Stage:
             outcome.failures.append(f"weirctl why does not say {row.explained!r}")
 
     def _first_bytes(self, ends: list[End], outcome: Outcome) -> None:
-        taken = [[], []]
-        for _ in range(SAMPLES):
-            for end, times in zip(ends, taken):
-                times.append(first_byte(end))
-        direct, weir = (statistics.median(times) * 1000 for times in taken)
-        outcome.notes.append(f"first byte {direct:.2f} ms directly, {weir:.2f} through weir")
-        if weir - direct > LATER:
+        for _ in range(TRIES):
+            taken = [[first_byte(end) for end in ends] for _ in range(SAMPLES)]
+            direct, weir = (statistics.median(times) * 1000 for times in zip(*taken))
+            outcome.notes.append(f"first byte {direct:.2f} ms directly, {weir:.2f} through weir")
+            if weir - direct <= LATER:
+                break
+        else:
             outcome.failures.append(f"the first byte comes {weir - direct:.1f} ms later (at most {LATER:g})")
 
 

@@ -1,7 +1,9 @@
 """tests/matrix: what makes a row fail, and the cache that its clients are built into."""
 
 import sys
+from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -9,8 +11,9 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPOSITORY / "tools"), str(REPOSITORY / "tests" / "matrix")]
 
 import cache  # noqa: E402
+from grpc_rows import chance, unlike  # noqa: E402
 from report import Outcome, summary, write_junit  # noqa: E402
-from row import BALANCED, LEARNED, Declared, Row, Step, differences, digest, wrong  # noqa: E402
+from row import BALANCED, LEARNED, RELAYED, Declared, Row, Step, differences, digest, wrong  # noqa: E402
 
 DIRECT = [Step("get", 0, "1"), Step("fail", 22, "no", expected=22), Step("echo", 0, "hello", known="hello")]
 ROW = Row("redis", Declared("grpc-x"), "redis", lambda end: None, BALANCED)
@@ -80,3 +83,28 @@ def test_what_could_not_be_made_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         cache.once("tool", "1", lambda folder: 1 / 0)
     assert [path.name for path in tmp_path.iterdir()] == ["tool.lock"]
+
+
+def ended(side, **codes):
+    return SimpleNamespace(side=side, notes=[], deadlines=Counter({code[1:]: count for code, count in codes.items()}))
+
+
+@pytest.mark.parametrize(
+    "client,direct,weir,handled,fails",
+    [
+        ("go", {"_4": 20}, {"_4": 20}, BALANCED, False),
+        ("python", {"_4": 15, "_1": 5}, {"_4": 20}, BALANCED, False),
+        ("python", {"_4": 15, "_1": 5}, {"_4": 19, "_1": 1}, BALANCED, True),
+        ("python", {"_4": 15, "_1": 5}, {"_4": 12, "_1": 8}, RELAYED, False),
+        ("python", {"_4": 20}, {"_1": 20}, RELAYED, True),
+    ],
+    ids=["as directly", "better", "the reset is passed on", "about as often", "always"],
+)
+def test_how_calls_end_at_their_deadlines(client, direct, weir, handled, fails):
+    assert bool(unlike(client, False, ended(1, **direct), ended(2, **weir), handled)) == fails
+
+
+def test_the_chance_that_both_sides_are_alike():
+    assert chance(0, 0) == 1
+    assert chance(5, 5) > 0.5
+    assert chance(0, 10) == pytest.approx(2**-10)

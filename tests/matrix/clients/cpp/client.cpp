@@ -217,6 +217,14 @@ std::string cancel(grpc::GenericStub& stub) {
   return "the server did not hear";
 }
 
+std::string deadline(grpc::GenericStub& stub) {
+  std::string codes;
+  for (int number = 0; number < 20; ++number) {
+    codes += (number == 0 ? "" : " ") + std::to_string(failure(stub, "Sleep", 50ms).error_code());
+  }
+  return codes;
+}
+
 std::string compressed(grpc::GenericStub& stub) {
   Call call(stub, "Echo", 30s,
             [](grpc::ClientContext& context) { context.set_compression_algorithm(GRPC_COMPRESS_GZIP); });
@@ -243,6 +251,21 @@ std::string keepalive(grpc::GenericStub& stub) {
   return "alive";
 }
 
+std::string pinged(grpc::GenericStub& stub) {
+  std::map<std::string, std::string> connections;
+  for (const auto pause : {8s, 0s}) {
+    for (int number = 0; number < 30; ++number) {
+      Call call(stub, "Echo");
+      call.exchange(block(1, 10));
+      call.end();
+      const std::string connection = call.header("x-connection");
+      if (connections.emplace(call.header("x-server"), connection).first->second != connection) return "another connection";
+    }
+    std::this_thread::sleep_for(pause);
+  }
+  return "alive";
+}
+
 const std::map<std::string, std::string (*)(grpc::GenericStub&)> kCases = {
     {"unary", unary},
     {"down", down},
@@ -251,7 +274,7 @@ const std::map<std::string, std::string (*)(grpc::GenericStub&)> kCases = {
     {"large", large},
     {"metadata", metadata},
     {"cancel", cancel},
-    {"deadline", [](grpc::GenericStub& stub) { return std::to_string(failure(stub, "Sleep", 200ms).error_code()); }},
+    {"deadline", deadline},
     {"status",
      [](grpc::GenericStub& stub) {
        const grpc::Status status = failure(stub, "Fail");
@@ -263,6 +286,7 @@ const std::map<std::string, std::string (*)(grpc::GenericStub&)> kCases = {
      [](grpc::GenericStub& stub) { return Sum::to_hex(unary_call(stub, "/grpc.health.v1.Health/Check", "")); }},
     {"reflection", reflection},
     {"keepalive", keepalive},
+    {"pinged", pinged},
 };
 
 std::string contents(const std::string& path) {
@@ -274,6 +298,8 @@ std::string contents(const std::string& path) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  // Nobody else answers pings while no call is waited for.
+  setenv("GRPC_CLIENT_CHANNEL_BACKUP_POLL_INTERVAL_MS", "500", 1);
   std::vector<std::string> arguments(argv + 1, argv + argc);
   const std::string target = arguments.at(0);
   arguments.erase(arguments.begin());
@@ -289,7 +315,7 @@ int main(int argc, char** argv) {
   options.SetMaxSendMessageSize(-1);
   options.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   options.SetInt(GRPC_ARG_MAX_METADATA_SIZE, 32 << 10);
-  options.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 1000);
+  options.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 3000);
   options.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 5000);
   options.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
   grpc::GenericStub stub(grpc::CreateCustomChannel(target, credentials, options));

@@ -26,7 +26,7 @@ type client struct{ *grpc.ClientConn }
 var cases = map[string]func(client, context.Context) (string, error){
 	"unary": unary, "down": receiveAll, "up": sendAll, "both": both, "large": large, "metadata": echoMetadata, "cancel": cancel,
 	"deadline": deadline, "status": fails, "unimplemented": unimplemented, "compressed": compressed, "health": checkHealth,
-	"reflection": reflect, "keepalive": keepAlive,
+	"reflection": reflect, "keepalive": keepAlive, "pinged": pinged,
 }
 
 func play(target string, arguments []string) {
@@ -199,10 +199,14 @@ func cancel(c client, ctx context.Context) (string, error) {
 }
 
 func deadline(c client, ctx context.Context) (string, error) {
-	ctx, done := context.WithTimeout(ctx, 200*time.Millisecond)
-	defer done()
-	_, err := c.unary(ctx, "Sleep", nil)
-	return fmt.Sprint(uint32(status.Code(err))), nil
+	codes := make([]string, 20)
+	for i := range codes {
+		ctx, done := context.WithTimeout(ctx, 50*time.Millisecond)
+		_, err := c.unary(ctx, "Sleep", nil)
+		done()
+		codes[i] = fmt.Sprint(uint32(status.Code(err)))
+	}
+	return strings.Join(codes, " "), nil
 }
 
 func fails(c client, ctx context.Context) (string, error) {
@@ -252,4 +256,23 @@ func keepAlive(c client, ctx context.Context) (string, error) {
 		time.Sleep(pause)
 	}
 	return "alive", end(stream)
+}
+
+func pinged(c client, ctx context.Context) (string, error) {
+	connections := map[string]string{}
+	for _, pause := range []time.Duration{8 * time.Second, 0} {
+		for range 30 {
+			var headers metadata.MD
+			if _, err := c.unary(ctx, "Echo", block(1, 10), grpc.Header(&headers)); err != nil {
+				return "", err
+			}
+			name, number := strings.Join(headers.Get("x-server"), ""), strings.Join(headers.Get("x-connection"), "")
+			if earlier, met := connections[name]; met && earlier != number {
+				return "another connection", nil
+			}
+			connections[name] = number
+		}
+		time.Sleep(pause)
+	}
+	return "alive", nil
 }

@@ -1,6 +1,6 @@
 // The matrix's gRPC server, and grpc-go's client of it (grpc_rows.py says what each case is):
 //
-//	matrix server NAME PORT [CERTIFICATE KEY]
+//	matrix server|pinging NAME PORT [CERTIFICATE KEY]
 //	matrix client TARGET [--tls CA] CASE...
 package main
 
@@ -10,15 +10,15 @@ import (
 )
 
 func main() {
-	if len(os.Args) > 2 && os.Args[1] == "server" {
-		serve(os.Args[2:])
+	if len(os.Args) > 2 && (os.Args[1] == "server" || os.Args[1] == "pinging") {
+		serve(os.Args[2:], os.Args[1] == "pinging")
 		return
 	}
 	if len(os.Args) > 2 && os.Args[1] == "client" {
 		play(os.Args[2], os.Args[3:])
 		return
 	}
-	fmt.Fprintln(os.Stderr, "matrix server ... | client ...")
+	fmt.Fprintln(os.Stderr, "matrix server|pinging ... | client ...")
 	os.Exit(64)
 }
 

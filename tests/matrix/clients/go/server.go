@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -41,8 +43,9 @@ type server struct {
 //	Both       each message comes back
 //	Cancelled  "1" if the Both with that x-id has been cancelled
 //
-// All send x-server, its name, and x-encoding, the request's compression.
-func serve(arguments []string) {
+// All send x-server, its name, x-connection, the connection's number there, and x-encoding, the request's compression.
+// One that pings asks after a second without a frame whether the client is there, and closes if it does not say so.
+func serve(arguments []string, pings bool) {
 	secured := insecure.NewCredentials()
 	if len(arguments) == 4 {
 		var err error
@@ -51,16 +54,21 @@ func serve(arguments []string) {
 	}
 	listener, err := net.Listen("tcp", ":"+arguments[1])
 	check(err)
-	check((&server{name: arguments[0]}).new(secured).Serve(listener))
+	var asks keepalive.ServerParameters // of none: after two hours
+	if pings {
+		asks = keepalive.ServerParameters{Time: time.Second, Timeout: 5 * time.Second}
+	}
+	check((&server{name: arguments[0]}).new(secured, asks).Serve(listener))
 }
 
-func (s *server) new(secured credentials.TransportCredentials) *grpc.Server {
+func (s *server) new(secured credentials.TransportCredentials, asks keepalive.ServerParameters) *grpc.Server {
 	made := grpc.NewServer(
+		grpc.KeepaliveParams(asks),
 		grpc.Creds(secured),
 		grpc.ForceServerCodecV2(codec()),
 		grpc.MaxRecvMsgSize(everything),
 		grpc.MaxSendMsgSize(everything),
-		grpc.StatsHandler(encodings{}),
+		grpc.StatsHandler(&notes{}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 500 * time.Millisecond, PermitWithoutStream: true}),
 	)
 	handlers := map[string]func(grpc.ServerStream) error{
@@ -73,8 +81,8 @@ func (s *server) new(secured credentials.TransportCredentials) *grpc.Server {
 			ServerStreams: true,
 			ClientStreams: true,
 			Handler: func(_ any, stream grpc.ServerStream) error {
-				encoding, _ := stream.Context().Value(encodings{}).(*string)
-				check(stream.SetHeader(metadata.Pairs("x-server", s.name, "x-encoding", *encoding)))
+				noted, _ := stream.Context().Value(call{}).(*call)
+				check(stream.SetHeader(metadata.Pairs("x-server", s.name, "x-connection", noted.connection, "x-encoding", noted.encoding)))
 				return handler(stream)
 			},
 		})
@@ -201,19 +209,25 @@ func sum(receive func(any) error) (string, error) {
 	}
 }
 
-// encodings notes a call's grpc-encoding in its context, as a pointer under its own type.
-type encodings struct{}
+// call is what a call's context knows of it, under its own type.
+type call struct{ connection, encoding string }
 
-func (encodings) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context {
-	return context.WithValue(ctx, encodings{}, new(string))
+// notes numbers connections, and notes a call's connection and grpc-encoding.
+type notes struct{ connections atomic.Int64 }
+
+func (n *notes) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context {
+	return context.WithValue(ctx, notes{}, strconv.FormatInt(n.connections.Add(1), 10))
 }
 
-func (encodings) HandleRPC(ctx context.Context, event stats.RPCStats) {
+func (n *notes) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context {
+	connection, _ := ctx.Value(notes{}).(string)
+	return context.WithValue(ctx, call{}, &call{connection: connection})
+}
+
+func (n *notes) HandleRPC(ctx context.Context, event stats.RPCStats) {
 	if headers, ok := event.(*stats.InHeader); ok {
-		*ctx.Value(encodings{}).(*string) = headers.Compression
+		ctx.Value(call{}).(*call).encoding = headers.Compression
 	}
 }
 
-func (encodings) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
-
-func (encodings) HandleConn(context.Context, stats.ConnStats) {}
+func (n *notes) HandleConn(context.Context, stats.ConnStats) {}

@@ -24,10 +24,14 @@ import java.io.IOException;
 import java.io.InputStream;
 import java.io.UncheckedIOException;
 import java.security.MessageDigest;
+import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.HashMap;
 import java.util.HashSet;
 import java.util.HexFormat;
 import java.util.Iterator;
+import java.util.List;
+import java.util.Map;
 import java.util.Set;
 import java.util.UUID;
 import java.util.concurrent.BlockingQueue;
@@ -103,13 +107,14 @@ final class MatrixClient {
       case "large": return large();
       case "metadata": return metadata();
       case "cancel": return cancel();
-      case "deadline": return code(fails("Sleep", 200));
+      case "deadline": return deadline();
       case "status": return code(fails("Fail", 30000)) + " " + fails("Fail", 30000).getDescription();
       case "unimplemented": return code(fails("Nothing", 30000));
       case "compressed": return compressed();
       case "health": return HexFormat.of().formatHex(call(channel, "/grpc.health.v1.Health/Check", new byte[0], options()));
       case "reflection": return reflection();
       case "keepalive": return keepalive();
+      case "pinged": return pinged();
       default: return "no such case";
     }
   }
@@ -190,6 +195,12 @@ final class MatrixClient {
     return "the server did not hear";
   }
 
+  private String deadline() {
+    List<String> codes = new ArrayList<>();
+    while (codes.size() < 20) codes.add(code(fails("Sleep", 50)));
+    return String.join(" ", codes);
+  }
+
   private String compressed() {
     Captured captured = new Captured();
     byte[] answer = call(captured.on(channel), "Echo", block(1, 100_000), options().withCompression("gzip"));
@@ -211,6 +222,21 @@ final class MatrixClient {
       Thread.sleep(pause);
     }
     call.end();
+    return "alive";
+  }
+
+  private String pinged() throws Exception {
+    Map<String, String> connections = new HashMap<>();
+    for (int pause : new int[] {8_000, 0}) {
+      for (int number = 0; number < 30; number++) {
+        Captured captured = new Captured();
+        call(captured.on(channel), "Echo", block(1, 10), options());
+        String connection = captured.header("x-connection");
+        String earlier = connections.putIfAbsent(captured.header("x-server"), connection);
+        if (earlier != null && !earlier.equals(connection)) return "another connection";
+      }
+      Thread.sleep(pause);
+    }
     return "alive";
   }
 

@@ -9,7 +9,7 @@ const OPTIONS = {
   'grpc.enable_http_proxy': 0,
   'grpc.max_receive_message_length': -1,
   'grpc.max_send_message_length': -1,
-  'grpc.keepalive_time_ms': 1000,
+  'grpc.keepalive_time_ms': 3000,
   'grpc.keepalive_timeout_ms': 5000,
   'grpc.keepalive_permit_without_calls': 1,
 };
@@ -136,7 +136,9 @@ const CASES = {
     return 'the server did not hear';
   },
   async deadline(client) {
-    return `${(await code(unary(client, 'Sleep', Buffer.alloc(0), { timeout: 200 }))).code}`;
+    const codes = [];
+    while (codes.length < 20) codes.push((await code(unary(client, 'Sleep', Buffer.alloc(0), { timeout: 50 }))).code);
+    return codes.join(' ');
   },
   async status(client) {
     const error = await code(unary(client, 'Fail', Buffer.alloc(0)));
@@ -167,6 +169,19 @@ const CASES = {
       await pause(idle);
     }
     await stream.end();
+    return 'alive';
+  },
+  async pinged(client) {
+    const connections = new Map();
+    for (const idle of [8000, 0]) {
+      for (let number = 0; number < 30; number++) {
+        const { headers } = await unary(client, 'Echo', block(1, 10));
+        const [server, connection] = ['x-server', 'x-connection'].map((key) => headers.get(key).join(''));
+        if ((connections.get(server) ?? connection) !== connection) return 'another connection';
+        connections.set(server, connection);
+      }
+      await pause(idle);
+    }
     return 'alive';
   },
 };

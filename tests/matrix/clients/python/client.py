@@ -15,7 +15,7 @@ OPTIONS = [
     ("grpc.max_send_message_length", -1),
     ("grpc.max_metadata_size", 32 << 10),
     ("grpc.absolute_max_metadata_size", 64 << 10),
-    ("grpc.keepalive_time_ms", 1000),
+    ("grpc.keepalive_time_ms", 3000),
     ("grpc.keepalive_timeout_ms", 5000),
     ("grpc.http2.max_pings_without_data", 0),
 ]
@@ -132,7 +132,7 @@ def ended(channel, method: str, **more) -> grpc.RpcError:
 
 @case
 def deadline(channel) -> str:
-    return str(ended(channel, "Sleep", timeout=0.2).code().value[0])
+    return " ".join(str(ended(channel, "Sleep", timeout=0.05).code().value[0]) for _ in range(20))
 
 
 @case
@@ -173,6 +173,18 @@ def keepalive(channel) -> str:
             return "dead"
         time.sleep(pause)
     stream.end()
+    return "alive"
+
+
+@case
+def pinged(channel) -> str:
+    connections = {}
+    for pause in (8, 0):
+        for _ in range(30):
+            headers = dict(call(channel, "Echo", block(1, 10))[1].initial_metadata())
+            if connections.setdefault(headers["x-server"], headers["x-connection"]) != headers["x-connection"]:
+                return "another connection"
+        time.sleep(pause)
     return "alive"
 
 

@@ -3,7 +3,7 @@
 use bytes::{Buf, BufMut, Bytes};
 use http::uri::PathAndQuery;
 use sha2::{Digest, Sha256};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
@@ -176,9 +176,13 @@ async fn play(case: &str, client: &mut Grpc<Channel>) -> Said {
             Ok("the server did not hear".into())
         }
         "deadline" => {
-            let mut call = Request::new(Bytes::new());
-            call.set_timeout(Duration::from_millis(200));
-            Ok(ended(unary(client, "Sleep", call).await))
+            let mut codes = Vec::new();
+            for _ in 0..20 {
+                let mut call = Request::new(Bytes::new());
+                call.set_timeout(Duration::from_millis(50));
+                codes.push(ended(unary(client, "Sleep", call).await));
+            }
+            Ok(codes.join(" "))
         }
         "status" => Ok(match unary(client, "Fail", request(Bytes::new())).await {
             Ok(_) => "0".into(),
@@ -216,6 +220,20 @@ async fn play(case: &str, client: &mut Grpc<Channel>) -> Said {
             reader.await.unwrap()?;
             Ok("alive".into())
         }
+        "pinged" => {
+            let mut connections = HashMap::new();
+            for pause in [8, 0] {
+                for _ in 0..30 {
+                    let response = unary(client, "Echo", request(block(1, 10))).await?;
+                    let [server, connection] = ["x-server", "x-connection"].map(|key| response.metadata().get(key).cloned());
+                    if *connections.entry(server).or_insert_with(|| connection.clone()) != connection {
+                        return Ok("another connection".into());
+                    }
+                }
+                sleep(Duration::from_secs(pause)).await;
+            }
+            Ok("alive".into())
+        }
         _ => Ok("no such case".into()),
     }
 }
@@ -237,7 +255,7 @@ async fn main() {
     let target = arguments.remove(0);
     let tls = arguments.first().is_some_and(|a| a == "--tls");
     let mut endpoint = Endpoint::from_shared(format!("{}://{target}", if tls { "https" } else { "http" })).unwrap();
-    endpoint = endpoint.http2_keep_alive_interval(Duration::from_secs(1)).keep_alive_timeout(Duration::from_secs(5)).keep_alive_while_idle(true);
+    endpoint = endpoint.http2_keep_alive_interval(Duration::from_secs(3)).keep_alive_timeout(Duration::from_secs(5)).keep_alive_while_idle(true);
     if tls {
         let authority = Certificate::from_pem(std::fs::read(&arguments[1]).unwrap());
         endpoint = endpoint.tls_config(ClientTlsConfig::new().ca_certificate(authority)).unwrap();
