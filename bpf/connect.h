@@ -11,6 +11,7 @@
 #include <linux/in.h>
 
 #include "address.h"
+#include "pending.h"
 #include "source_port.h"
 
 enum weir_decision {
@@ -33,13 +34,23 @@ static __always_inline int weir_without_agent(const struct weir_pod *pod, enum w
 	return WEIR_REFUSE;
 }
 
-static __always_inline bool weir_braked(const struct weir_pod *pod, const struct weir_service *service)
+/* Two look-ups that nobody pays for while no pod and no service has a brake. */
+static __always_inline bool weir_has_brake(__u64 netns_cookie, const struct weir_address *to)
+{
+	struct weir_brake of_pod = {.netns_cookie = netns_cookie}, of_service = {.service = *to};
+
+	return bpf_map_lookup_elem(&brakes, &of_pod) || bpf_map_lookup_elem(&brakes, &of_service);
+}
+
+static __always_inline bool weir_braked(__u64 netns_cookie, const struct weir_address *to)
 {
 	__u32 zero = 0;
 	struct weir_config *global = bpf_map_lookup_elem(&config, &zero);
 
-	return (global && global->flags & WEIR_CONFIG_BYPASS) || pod->flags & WEIR_POD_BYPASS ||
-	       service->flags & WEIR_SERVICE_BYPASS;
+	if (!global)
+		return false;
+	return global->flags & WEIR_CONFIG_BYPASS ||
+	       (global->flags & WEIR_CONFIG_BRAKES && weir_has_brake(netns_cookie, to));
 }
 
 static __always_inline bool weir_excluded(const struct weir_pod *pod, __u16 port_be)
@@ -55,10 +66,10 @@ static __always_inline bool weir_excluded(const struct weir_pod *pod, __u16 port
 }
 
 /* Why this connection is not to be diverted even with a healthy agent; WEIR_STAT_DIVERTED: no reason. */
-static __always_inline enum weir_stat weir_exempt(struct bpf_sock *sk, const struct weir_pod *pod,
-						  const struct weir_service *service, const struct weir_address *to)
+static __always_inline enum weir_stat weir_exempt(struct bpf_sock *sk, const struct weir_pod *pod, __u64 netns_cookie,
+						  const struct weir_address *to)
 {
-	if (weir_braked(pod, service))
+	if (weir_braked(netns_cookie, to))
 		return WEIR_STAT_BYPASS_BRAKE;
 	if (weir_excluded(pod, to->port_be))
 		return WEIR_STAT_BYPASS_EXCLUDED;
@@ -200,7 +211,7 @@ static __always_inline int weir_decide(struct bpf_sock_addr *ctx, const struct w
 	service = bpf_map_lookup_elem(&services, to);
 	if (!service || service->mode == WEIR_MODE_NONE || weir_is_upstream(sk))
 		return WEIR_PASS;
-	reason = weir_exempt(sk, pod, service, to);
+	reason = weir_exempt(sk, pod, netns_cookie, to);
 	if (reason != WEIR_STAT_DIVERTED) {
 		weir_count(reason);
 		return WEIR_PASS;
@@ -219,6 +230,8 @@ static __always_inline int weir_decide(struct bpf_sock_addr *ctx, const struct w
 		return weir_without_agent(pod, reason);
 	if (weir_source_port_taken(ctx, sk, pod, !weir_is_mapped(to)))
 		return weir_without_agent(pod, WEIR_STAT_BYPASS_SOURCE_PORT);
+	if (!weir_pending_has_room(netns_cookie))
+		return weir_without_agent(pod, WEIR_STAT_BYPASS_BACKLOG);
 	if (!weir_remember(sk, to, netns_cookie, pod, service->mode))
 		return weir_without_agent(pod, WEIR_STAT_BYPASS_ERROR);
 	weir_count(WEIR_STAT_DIVERTED);

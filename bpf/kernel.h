@@ -17,6 +17,7 @@
 
 #define AF_INET 2
 #define AF_INET6 10
+#define EEXIST 17
 #define ECONNREFUSED 111
 #define O_NONBLOCK 04000
 

@@ -12,9 +12,10 @@
 
 #define WEIR_MAX_SERVICES 65536 /* service ports; a large cluster has 10,000 services */
 #define WEIR_MAX_PODS 4096 /* enrolled pods of one node; kubelet's default limit is 110 */
-#define WEIR_MAX_PENDING 65536 /* connections between SYN and established, bounded by listen queues */
+#define WEIR_MAX_PENDING 65536 /* connections between SYN and established; a pod's share is in pending.h */
 #define WEIR_MAX_VERDICTS 65536 /* a pod and a service port each; beyond them nothing more is learned */
 #define WEIR_MAX_REDIRECTED 65536 /* connections; beyond them TCP it is */
+#define WEIR_MAX_BRAKES 16384 /* of pods and service ports; beyond them weirctl says so */
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -56,6 +57,14 @@ struct {
 } config SEC(".maps");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, WEIR_MAX_BRAKES);
+	__type(key, struct weir_brake);
+	__type(value, __u32);
+} brakes SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, WEIR_STATS);
 	__type(key, __u32);
@@ -72,6 +81,14 @@ struct {
 	__type(key, struct weir_connection);
 	__type(value, struct weir_original);
 } pending SEC(".maps");
+
+/* Never one row a pod: what is added to a row that somebody removes may land in another pod's. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, WEIR_PENDING_SLOTS + 1);
+	__type(key, __u32);
+	__type(value, __s64);
+} pending_counts SEC(".maps");
 
 /* Without BPF_F_CLONE both: a socket accepted from a marked listener is not a listener. */
 struct {

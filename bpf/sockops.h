@@ -10,6 +10,7 @@
 #define WEIR_SOCKOPS_H
 
 #include "address.h"
+#include "pending.h"
 #include "redirect.h"
 
 /*
@@ -43,8 +44,8 @@ static __always_inline void weir_before_syn(struct bpf_sock_ops *ops)
 	if (weir_is_unset(&row->source) || !weir_is_loopback(&key.client))
 		row->source = key.client;
 	row->source.port_be = key.client.port_be;
-	if (bpf_map_update_elem(&pending, &key, row, BPF_ANY))
-		return; /* full: the agent counts a missed hand-over */
+	if (!weir_pending_add(&key, row))
+		return; /* no room left since the connect hook: a missed hand-over */
 	bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
 }
 
@@ -80,7 +81,7 @@ static __always_inline void weir_state(struct bpf_sock_ops *ops)
 	waiting = bpf_map_lookup_elem(&pending, &key);
 	/* The port may already carry the next connection. */
 	if (waiting && waiting->diverted_ns == row->diverted_ns)
-		bpf_map_delete_elem(&pending, &key);
+		weir_pending_remove(&key, waiting);
 }
 
 /* Runs with the child locked, so before any accept() can return it. */
@@ -108,7 +109,7 @@ static __always_inline void weir_established(struct bpf_sock_ops *ops)
 		if (weir_may_redirect(row))
 			weir_add_end(ops, sk, &key, WEIR_ROLE_ACCEPTED);
 	}
-	bpf_map_delete_elem(&pending, &key);
+	weir_pending_remove(&key, waiting);
 	weir_count(row ? WEIR_STAT_HANDED_OVER : WEIR_STAT_HANDOVER_MISSED);
 }
 

@@ -149,7 +149,7 @@ inline constexpr std::array<BpfStat, WEIR_STAT_MAX> kBpfStats = {{
     {"observed", "connections that would be diverted (observe)"},
     {"bypass_brake", "gone the plain way: the brake is on"},
     {"bypass_no_listener", "gone the plain way: no agent listens in the pod"},
-    {"bypass_backlog", "gone the plain way: the agent's accept queue is full"},
+    {"bypass_backlog", "gone the plain way: the agent's accept queue is full, or too many connections are under way"},
     {"bypass_stale", "gone the plain way: the agent gave no sign of life"},
     {"bypass_excluded", "gone the plain way: excluded port"},
     {"bypass_device", "gone the plain way: the socket is bound to a device"},

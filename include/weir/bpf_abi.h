@@ -61,8 +61,7 @@ struct weir_service {
 	__weir_u64 generation;	/* of the agent that wrote the row */
 };
 WEIR_ASSERT_SIZE(weir_service, 16);
-#define WEIR_SERVICE_BYPASS (1u << 0)	/* the brake, for one service port: the operator's */
-#define WEIR_SERVICE_LEARNS (1u << 1)	/* what its connections turn out to be may be learned (`verdicts`): the agent's */
+#define WEIR_SERVICE_LEARNS (1u << 1)	/* what its connections turn out to be may be learned (`verdicts`) */
 
 /*
  * map `verdicts`: weir_verdict_key -> weir_verdict. A pod's connections to that address were not HTTP/2 lately: until
@@ -96,7 +95,6 @@ struct weir_pod {
 	__weir_u16 heartbeat;		/* the worker's slot in `heartbeats` */
 };
 WEIR_ASSERT_SIZE(weir_pod, 72);
-#define WEIR_POD_BYPASS (1u << 0)	/* the brake, for one pod */
 #define WEIR_POD_OBSERVE (1u << 1)	/* count what would be diverted, divert nothing */
 #define WEIR_POD_IPV6 (1u << 2)		/* a listener on [::1] exists and ::1 works */
 #define WEIR_POD_FAIL_CLOSED (1u << 3)	/* no agent: ECONNREFUSED instead of the plain way */
@@ -120,6 +118,18 @@ struct weir_config {
 };
 WEIR_ASSERT_SIZE(weir_config, 8);
 #define WEIR_CONFIG_BYPASS (1u << 0)	/* the global brake */
+#define WEIR_CONFIG_BRAKES (1u << 1)	/* there may be rows in `brakes`; without it nobody looks there */
+
+/*
+ * map `brakes`: weir_brake -> u32 (1). A pod's (no address) or a service port's (no cookie). Not in their rows, which
+ * agents write as a whole: here and in `config` only weirctl writes. Whoever removes the row that a brake is about
+ * removes the brake after it.
+ */
+struct weir_brake {
+	__weir_u64 netns_cookie;
+	struct weir_address service;
+};
+WEIR_ASSERT_SIZE(weir_brake, 32);
 
 /* Which end of a diverted connection a socket is; only the client's addresses are dressed up. */
 enum weir_role {
@@ -146,6 +156,14 @@ struct weir_connection {
 	struct weir_address listener;	/* the agent's end */
 };
 WEIR_ASSERT_SIZE(weir_connection, 56);
+#define WEIR_PENDING_COUNTED (1u << 30)	/* beside the role, in rows of `pending`: they stand in `pending_counts` */
+
+/*
+ * map `pending_counts`: array of s64, the counted rows of `pending` by pods: those whose cookies share a slot together;
+ * in the last one those of all. A new name for `pending` is a new one for this.
+ */
+#define WEIR_PENDING_SLOTS 65536
+#define WEIR_PENDING_SLOT(netns_cookie) ((netns_cookie) * 0x9e3779b97f4a7c15ull >> 48)
 
 /* map `sockets`: weir_end -> socket; an end of a connection that may be redirected */
 struct weir_end {
@@ -206,7 +224,7 @@ enum weir_stat {
 	WEIR_STAT_OBSERVED,		/* would have been diverted (observe) */
 	WEIR_STAT_BYPASS_BRAKE,		/* global, pod or service brake */
 	WEIR_STAT_BYPASS_NO_LISTENER,	/* agent dead */
-	WEIR_STAT_BYPASS_BACKLOG,	/* accept queue full */
+	WEIR_STAT_BYPASS_BACKLOG,	/* accept queue full, or the pod's (the node's) share of `pending` used up */
 	WEIR_STAT_BYPASS_STALE,		/* no heartbeat for a second: stopped or hung */
 	WEIR_STAT_BYPASS_EXCLUDED,	/* excluded port */
 	WEIR_STAT_BYPASS_DEVICE,	/* bound to a device */

@@ -36,6 +36,13 @@ class Bypass : public Diversion {
     for (const auto& verdict : *verdicts) EXPECT_TRUE(maps_.remove_verdict(verdict.netns_cookie, verdict.vip).ok());
   }
   ~Bypass() override { forget_verdicts(); }
+  uint64_t cookie() const { return netns_.cookie(); }
+  // As weirctl does.
+  template <class Key>
+  void brake(const Key& key, bool on = true) {
+    ASSERT_TRUE(maps_.set_config({on ? WEIR_CONFIG_BRAKES : 0, 0}).ok());
+    ASSERT_TRUE(maps_.set_brake(key, on).ok());
+  }
   void forget_pod() { ASSERT_TRUE(maps_.remove_pod(netns_.cookie()).ok()); }
 };
 
@@ -68,13 +75,14 @@ const Case kCases[] = {
        ASSERT_TRUE(test.maps().set_config({WEIR_CONFIG_BYPASS, 0}).ok());
      },
      WEIR_STAT_BYPASS_BRAKE},
-    {"pod_brake",
+    {"pod_brake", [](Bypass& test) { test.brake(test.cookie()); }, WEIR_STAT_BYPASS_BRAKE},
+    {"service_brake", [](Bypass& test) { test.brake(test.to); }, WEIR_STAT_BYPASS_BRAKE},
+    {"service_brake_v4_mapped",
      [](Bypass& test) {
-       test.row().flags |= WEIR_POD_BYPASS;
-       test.apply_row();
+       test.client = test.pod().socket(AF_INET6);
+       test.brake(test.to);
      },
      WEIR_STAT_BYPASS_BRAKE},
-    {"service_brake", [](Bypass& test) { test.service(WEIR_MODE_L7, WEIR_SERVICE_BYPASS); }, WEIR_STAT_BYPASS_BRAKE},
     {"observe",
      [](Bypass& test) {
        test.row().flags |= WEIR_POD_OBSERVE;
@@ -192,6 +200,43 @@ TEST_P(BypassCase, GoesThePlainWay) {
     uint64_t expected = GetParam().counted == static_cast<weir_stat>(stat) ? 1 : 0;
     EXPECT_EQ(counted(static_cast<weir_stat>(stat)), expected) << "weir_stat " << stat;
   }
+}
+
+TEST_F(Bypass, BrakesOfOthersDontCount) {
+  brake(cookie() + 1);
+  brake(address(kServiceIp4, kServicePort + 1));
+  brake(address(kOtherIp4, kServicePort));
+  client = pod_.socket(AF_INET);
+  ASSERT_EQ(dial(client, to), 0);
+  EXPECT_EQ(arrival().where, Where::agent);
+  for (const auto& vip : {address(kServiceIp4, kServicePort + 1), address(kOtherIp4, kServicePort)}) brake(vip, false);
+  brake(cookie() + 1, false);
+  EXPECT_TRUE(maps_.brakes()->pods.empty() && maps_.brakes()->services.empty());
+}
+
+// What agents do to rows leaves brakes alone, unless the row goes for good.
+TEST_F(Bypass, ABrakeHoldsWhateverIsWrittenIntoTheRow) {
+  const auto where = [&] {
+    base::Fd dialler = pod_.socket(AF_INET);
+    EXPECT_EQ(dial(dialler, kService4), 0);
+    return arrival().where;
+  };
+  brake(kService4);
+  service(WEIR_MODE_DETECT, WEIR_SERVICE_LEARNS);
+  EXPECT_EQ(where(), Where::plain);
+  ASSERT_TRUE(maps_.remove_service(kService4).ok());
+  service(WEIR_MODE_L7);
+  EXPECT_EQ(where(), Where::agent);
+
+  brake(cookie());
+  apply_row();
+  EXPECT_EQ(where(), Where::plain);
+  ASSERT_TRUE(maps_.withdraw_pod(cookie()).ok());
+  apply_row();
+  EXPECT_EQ(where(), Where::plain) << "the next agent's row";
+  ASSERT_TRUE(maps_.remove_pod(cookie()).ok());
+  apply_row();
+  EXPECT_EQ(where(), Where::agent);
 }
 
 // A verdict that does not hold: each of these is diverted.

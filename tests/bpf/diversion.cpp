@@ -10,6 +10,8 @@
 #include <stdexcept>
 #include <vector>
 
+#include "inspect.h"
+
 namespace weir::bpf_test {
 namespace {
 
@@ -87,6 +89,8 @@ Diversion::Diversion() : maps_(installed().programs.maps()), pod_(installed().no
 Diversion::~Diversion() {
   for (base::Fd* listener : {&agent4_, &agent6_, &plain4_, &plain6_}) listener->reset();
   EXPECT_EQ(maps_.pending().value(), 0u);
+  EXPECT_EQ(pending_count(installed().node.bpf_dir(), WEIR_PENDING_SLOT(netns_.cookie())), 0);
+  EXPECT_EQ(pending_count(installed().node.bpf_dir()), 0);
   EXPECT_TRUE(maps_.set_config({}).ok());
   EXPECT_TRUE(maps_.remove_pod(netns_.cookie()).ok());
   auto services = maps_.services();

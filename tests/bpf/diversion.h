@@ -1,6 +1,6 @@
 // The scene of most tests: the programs are attached, one pod is enrolled with
 // the agent's listeners inside it, and behind the service address stands a plain
-// server. Each test ends with a look at `pending`, which must be empty.
+// server. Each test ends with a look at `pending`, which must be empty, and its counts.
 #pragma once
 
 #include <gtest/gtest.h>

@@ -96,6 +96,22 @@ TEST_F(Enrolled, PodIsNotDivertedOnceWithdrawn) {
   EXPECT_EQ(where_a_connection_goes(), Where::plain);
 }
 
+TEST_F(Enrolled, AnOperatorsBrakeGoesWithThePodButNotWithTheAgent) {
+  const uint64_t cookie = pod_->netns().cookie();
+  want(config::Dataplane::enabled);
+  ASSERT_TRUE(maps_.set_brake(cookie, true).ok());
+  want(config::Dataplane::observe);
+  EXPECT_TRUE(maps_.brake(cookie).value());
+  want(config::Dataplane::disabled);
+  EXPECT_FALSE(maps_.brake(cookie).value());
+
+  want(config::Dataplane::enabled);
+  ASSERT_TRUE(maps_.set_brake(cookie, true).ok());
+  enrolment_.withdraw();
+  EXPECT_TRUE(maps_.brake(cookie).value());
+  ASSERT_TRUE(maps_.set_brake(cookie, false).ok());
+}
+
 TEST_F(Enrolled, PodTakesThePlainWayWhenItsListenersAreGone) {
   want(config::Dataplane::enabled);
   owner_.pods.clear();  // as if the agent had died

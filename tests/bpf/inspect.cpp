@@ -11,6 +11,7 @@
 #include <array>
 #include <cstdio>
 #include <filesystem>
+#include <stdexcept>
 
 #include "base/fd.h"
 
@@ -65,6 +66,19 @@ uint32_t redirect_program(const std::string& bpf_dir) {
   base::Fd programs(bpf_obj_get((bpf_dir + "/v1/maps/msg_programs").c_str()));
   uint32_t slot = 0, id = 0;
   return bpf_map_lookup_elem(programs.get(), &slot, &id) == 0 ? id : 0;
+}
+
+int64_t pending_count(const std::string& bpf_dir, uint64_t slot) {
+  base::Fd counts(bpf_obj_get((bpf_dir + "/v1/maps/pending_counts").c_str()));
+  const uint32_t key = static_cast<uint32_t>(slot);
+  int64_t count = -1;
+  return bpf_map_lookup_elem(counts.get(), &key, &count) == 0 ? count : -1;
+}
+
+void set_pending_count(const std::string& bpf_dir, uint64_t slot, int64_t count) {
+  base::Fd counts(bpf_obj_get((bpf_dir + "/v1/maps/pending_counts").c_str()));
+  const uint32_t key = static_cast<uint32_t>(slot);
+  if (bpf_map_update_elem(counts.get(), &key, &count, BPF_ANY) != 0) throw std::runtime_error("set a count");
 }
 
 bool gone(const std::function<int()>& open_by_id) {

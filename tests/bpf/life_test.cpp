@@ -21,7 +21,7 @@ using interception::Programs;
 using testing::HasSubstr;
 
 const base::SocketAddress kService = address(kServiceIp4, kServicePort);
-constexpr int kMaps = 13;
+constexpr int kMaps = 15;
 // The sk_msg program has a link since 6.10.
 int links() { return kernel_is_older_than(6, 10) ? 9 : 10; }
 
@@ -241,6 +241,24 @@ TEST_F(Life, MapOfAnotherLayoutIsReplaced) {
   enrol(programs.maps());
   base::Fd listener = listen_as_agent(programs.maps());
   EXPECT_EQ(dial_once(listener), Where::agent);
+}
+
+TEST_F(Life, CountsOfPendingRowsBeginAnewAfterProgramsThatKeepNone) {
+  Programs programs = load_and_attach(node_);
+  set_pending_count(node_.bpf_dir(), 7, 3);
+  set_pending_count(node_.bpf_dir(), WEIR_PENDING_SLOTS, 3);
+  load_and_attach(node_);
+  EXPECT_EQ(pending_count(node_.bpf_dir(), 7), 3);
+
+  // As a version without them: r0 = 1; exit
+  const bpf_insn pass[] = {{.code = 0xb7, .dst_reg = 0, .src_reg = 0, .off = 0, .imm = 1},
+                           {.code = 0x95, .dst_reg = 0, .src_reg = 0, .off = 0, .imm = 0}};
+  base::Fd other(bpf_prog_load(BPF_PROG_TYPE_SOCK_OPS, "weir_sockops", "GPL", pass, 2, nullptr));
+  base::Fd link(bpf_obj_get((node_.bpf_dir() + "/v1/links/weir_sockops").c_str()));
+  ASSERT_EQ(bpf_link_update(link.get(), other.get(), nullptr), 0);
+  load_and_attach(node_);
+  EXPECT_EQ(pending_count(node_.bpf_dir(), 7), 0);
+  EXPECT_EQ(pending_count(node_.bpf_dir()), 0);
 }
 
 TEST_F(Life, GoesBeforeAnotherProductsProgramInTheSameCgroup) {

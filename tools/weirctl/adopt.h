@@ -4,9 +4,11 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "base/result.h"
 #include "weirctl/unmanaged.h"
 
 namespace weir::weirctl {
@@ -24,6 +26,12 @@ struct AdoptOptions {
 // What is to become of each connection of /unmanaged, in the order in which it happens: member "result" is "close", or
 // why it is left alone ("active", "undeclared", "limit").
 nlohmann::json plan_adoption(const nlohmann::json& connections, const AdoptOptions& options);
+// Asks for one connection of the plan to be closed: the agent's answer.
+using Close = std::function<base::Result<nlohmann::json>(const nlohmann::json& connection)>;
+// Closes what the plan has to be closed, so many a second, and writes into it what became of each: the agent's word, or
+// "failed" with the reason as member "error", which ends nothing. An error: none that follow could be closed either,
+// for lack of an agent, or of a kernel that can.
+base::Result<void> carry_out(nlohmann::json& plan, uint32_t rate, const Close& close);
 // Of {dry_run, connections: [{..., result}], problems}.
 std::string render_adoption(const nlohmann::json& adoption, bool wide, bool color);
 

@@ -20,22 +20,24 @@ base::Error unreachable(const std::string& socket) {
   if (::access(socket.c_str(), R_OK | W_OK) == 0) {
     message += "it ended without removing its socket, or hangs. ";
   } else if (errno == EACCES) {
-    return base::Error{message + "permission denied; run weirctl as root"};
+    return base::Error{message + "permission denied; run weirctl as root", ECONNREFUSED};
   } else {
     message += "is it running on this node? (--run-dir says where its socket is) ";
   }
   return base::Error{message +
-                     "While it is down, connections of pods go the plain way; `weirctl bpf` and `weirctl "
-                     "bypass` work without it."};
+                         "While it is down, connections of pods go the plain way; `weirctl bpf` and `weirctl "
+                         "bypass` work without it.",
+                     ECONNREFUSED};
 }
 
 // An answer that is no success has the reason as JSON, or as text.
 base::Error refused(const httplib::Response& response) {
   const json body = json::parse(response.body, nullptr, false);
+  const int code = response.status == 501 ? EOPNOTSUPP : 0;
   if (body.is_object() && body.contains(admin_api::key::error) && body[admin_api::key::error].is_string()) {
-    return base::Error{body[admin_api::key::error].get<std::string>()};
+    return base::Error{body[admin_api::key::error].get<std::string>(), code};
   }
-  return base::Error{"the agent answers " + std::to_string(response.status) + ": " + response.body};
+  return base::Error{"the agent answers " + std::to_string(response.status) + ": " + response.body, code};
 }
 
 base::Result<json> parse(const std::string& body, const std::string& path) {

@@ -12,6 +12,7 @@ namespace weir::weirctl {
 
 using Parameters = std::map<std::string, std::string>;
 
+// Codes of its errors: ECONNREFUSED, nobody answers; EOPNOTSUPP, this node can't do it (501); otherwise 0.
 class Agent {
  public:
   // `patience`: for an answer, once connected.

@@ -42,10 +42,12 @@ double seconds_since(uint64_t ns) {
 base::Result<json> services(const Maps& maps, const Agent& agent) {
   const auto rows = maps.services();
   if (!rows) return rows.error();
+  const auto brakes = maps.brakes();
+  if (!brakes) return brakes.error();
   const auto names = service_names(agent);
   json out = json::array();
   for (const auto& [address, row] : rows.value()) {
-    json shown = to_json(address, row);
+    json shown = to_json(address, row, brakes.value().services.contains(address));
     shown["service"] = name_or_empty(names, address.to_string());
     out.push_back(std::move(shown));
   }
@@ -55,10 +57,12 @@ base::Result<json> services(const Maps& maps, const Agent& agent) {
 base::Result<json> pods(const Maps& maps, const Agent& agent) {
   const auto rows = maps.pods();
   if (!rows) return rows.error();
+  const auto brakes = maps.brakes();
+  if (!brakes) return brakes.error();
   const auto names = pod_names(agent);
   json out = json::array();
   for (const auto& [cookie, row] : rows.value()) {
-    json shown = to_json(cookie, row);
+    json shown = to_json(cookie, row, brakes.value().pods.contains(cookie));
     shown[key::pod] = name_or_empty(names, cookie);
     const auto heartbeat = maps.heartbeat(row.heartbeat);
     if (!heartbeat) return heartbeat.error();
@@ -103,15 +107,15 @@ base::Result<json> stats(const Maps& maps, const Agent&) {
 
 }  // namespace
 
-json to_json(const base::SocketAddress& address, const weir_service& row) {
+json to_json(const base::SocketAddress& address, const weir_service& row, bool brake) {
   return {{key::address, address.to_string()},
           {key::mode, mode_name(row.mode)},
-          {"brake", (row.flags & WEIR_SERVICE_BYPASS) != 0},
+          {"brake", brake},
           {"learns", (row.flags & WEIR_SERVICE_LEARNS) != 0},
           {"generation", row.generation}};
 }
 
-json to_json(uint64_t netns_cookie, const weir_pod& row) {
+json to_json(uint64_t netns_cookie, const weir_pod& row, bool brake) {
   json addresses = json::array(), excluded = json::array();
   uint32_t v4 = 0;
   std::copy(std::begin(row.pod_ip4), std::end(row.pod_ip4), reinterpret_cast<uint8_t*>(&v4));
@@ -127,7 +131,7 @@ json to_json(uint64_t netns_cookie, const weir_pod& row) {
           {key::ips, std::move(addresses)},
           {key::listener_port, ntohs(row.listener_port_be)},
           {key::worker, row.worker},
-          {"brake", (row.flags & WEIR_POD_BYPASS) != 0},
+          {"brake", brake},
           {"observe", (row.flags & WEIR_POD_OBSERVE) != 0},
           {"ipv6", (row.flags & WEIR_POD_IPV6) != 0},
           {key::fail_closed, (row.flags & WEIR_POD_FAIL_CLOSED) != 0},

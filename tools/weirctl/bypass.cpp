@@ -1,8 +1,11 @@
 #include "weirctl/bypass.h"
 
-#include <algorithm>
+#include <fcntl.h>
+#include <sys/file.h>
+
 #include <iostream>
 
+#include "base/fd.h"
 #include "weir/admin_api.h"
 #include "weirctl/commands.h"
 #include "weirctl/maps_json.h"
@@ -21,38 +24,75 @@ namespace key = admin_api::key;
 
 uint32_t with_flag(uint32_t flags, uint32_t flag, bool on) { return on ? flags | flag : flags & ~flag; }
 
-base::Result<void> brake_node(Maps& maps, bool on) {
+// `config` is read and written back, and only by weirctl: one at a time.
+base::Result<base::Fd> lock(const Settings& settings) {
+  base::Fd folder(::open(settings.bpf_dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!folder || flock(folder.get(), LOCK_EX) != 0) return base::system_error("lock " + settings.bpf_dir, errno);
+  return folder;
+}
+
+base::Result<void> set_flag(Maps& maps, uint32_t flag, bool on) {
   auto config = maps.config();
   if (!config) return config.error();
-  config->flags = with_flag(config->flags, WEIR_CONFIG_BYPASS, on);
+  config->flags = with_flag(config->flags, flag, on);
   return maps.set_config(*config);
 }
 
-base::Result<void> brake_pod(Maps& maps, const Settings& settings, const std::string& pod, bool on) {
-  const auto cookie = cookie_of(maps, settings, pod);
-  if (!cookie) return cookie.error();
-  auto row = maps.pod(cookie.value());
+base::Result<bool> has_row(const Maps& maps, uint64_t netns_cookie) {
+  const auto row = maps.pod(netns_cookie);
   if (!row) return row.error();
-  if (!row.value()) return base::Error{"pod " + pod + " has no row in the BPF map: it is not diverted anyway"};
-  weir_pod changed = *row.value();
-  changed.flags = with_flag(changed.flags, WEIR_POD_BYPASS, on);
-  return maps.set_pod(cookie.value(), changed);
+  return row.value().has_value();
+}
+
+base::Result<bool> has_row(const Maps& maps, const base::SocketAddress& address) {
+  const auto row = maps.service(address);
+  if (!row) return row.error();
+  return row.value().has_value();
+}
+
+// The brake of one pod or address. False: it is not diverted, and had no brake. An agent removes a row, then its brake:
+// to look for the row after the brake is set leaves none behind.
+template <class Key>
+base::Result<bool> brake_one(Maps& maps, const Key& key, bool on) {
+  const auto before = maps.brake(key);
+  if (!before) return before.error();
+  if (before.value() != on)
+    if (auto set = maps.set_brake(key, on); !set) return set.error();
+  if (before.value()) return true;
+  const auto row = has_row(maps, key);
+  if (row.ok() && !row.value() && on)
+    if (auto removed = maps.set_brake(key, false); !removed) return removed.error();
+  return row;
+}
+
+// A pod's brake outlasts its row while there is no agent.
+base::Result<uint64_t> braked_cookie_of(const Maps& maps, const Settings& settings, const std::string& pod) {
+  const auto brakes = maps.brakes();
+  if (!brakes) return brakes.error();
+  for (const uint64_t cookie : brakes.value().pods)
+    if (pod == std::to_string(cookie)) return cookie;
+  return cookie_of(maps, settings, pod);
+}
+
+base::Result<void> brake_pod(Maps& maps, const Settings& settings, const std::string& pod, bool on) {
+  const auto cookie = braked_cookie_of(maps, settings, pod);
+  if (!cookie) return cookie.error();
+  const auto found = brake_one(maps, cookie.value(), on);
+  if (!found) return found.error();
+  if (!found.value()) return base::Error{"pod " + pod + " has no row in the BPF map: it is not diverted anyway"};
+  return {};
 }
 
 base::Result<void> brake_service(Maps& maps, const Settings& settings, const std::string& text, bool on) {
   const auto addresses = addresses_of(settings, text);
   if (!addresses) return addresses.error();
-  const auto rows = maps.services();
-  if (!rows) return rows.error();
-  bool found = false;
-  for (const auto& [address, row] : rows.value()) {
-    if (std::find(addresses.value().begin(), addresses.value().end(), address) == addresses.value().end()) continue;
-    weir_service changed = row;
-    changed.flags = with_flag(changed.flags, WEIR_SERVICE_BYPASS, on);
-    if (auto set = maps.set_service(address, changed); !set) return set;
-    found = true;
+  bool found_any = false;
+  for (const base::SocketAddress& address : addresses.value()) {
+    const auto found = brake_one(maps, address, on);
+    if (!found) return found.error();
+    found_any |= found.value();
   }
-  if (!found) return base::Error{text + " has no row in the BPF map: it is not diverted anyway"};
+  if (!found_any) return base::Error{text + " has no row in the BPF map: it is not diverted anyway"};
   return {};
 }
 
@@ -70,9 +110,19 @@ int run_brake(const Settings& settings, const BrakeTarget& target, bool on) {
 }  // namespace
 
 base::Result<void> set_brake(Maps& maps, const Settings& settings, const BrakeTarget& target, bool on) {
-  if (target.node) return brake_node(maps, on);
-  if (!target.pod.empty()) return brake_pod(maps, settings, target.pod, on);
-  return brake_service(maps, settings, target.service, on);
+  const auto locked = lock(settings);
+  if (!locked) return locked.error();
+  if (target.node) return set_flag(maps, WEIR_CONFIG_BYPASS, on);
+  // The hook looks for brakes only with this flag: it stands whenever there is one.
+  if (on)
+    if (auto set = set_flag(maps, WEIR_CONFIG_BRAKES, true); !set) return set;
+  auto done = target.pod.empty() ? brake_service(maps, settings, target.service, on)
+                                 : brake_pod(maps, settings, target.pod, on);
+  const auto left = maps.brakes();
+  if (!left) return left.error();
+  if (left.value().pods.empty() && left.value().services.empty())
+    if (auto set = set_flag(maps, WEIR_CONFIG_BRAKES, false); !set) return set;
+  return done;
 }
 
 base::Result<json> brakes(const Maps& maps) {
@@ -81,15 +131,17 @@ base::Result<json> brakes(const Maps& maps) {
   json out = {{"node", (config.value().flags & WEIR_CONFIG_BYPASS) != 0},
               {key::pods, json::array()},
               {key::services, json::array()}};
-  const auto pods = maps.pods();
-  if (!pods) return pods.error();
-  for (const auto& [cookie, row] : pods.value()) {
-    if (row.flags & WEIR_POD_BYPASS) out[key::pods].push_back(to_json(cookie, row));
+  const auto on = maps.brakes();
+  if (!on) return on.error();
+  for (const uint64_t cookie : on.value().pods) {
+    const auto row = maps.pod(cookie);
+    if (!row) return row.error();
+    out[key::pods].push_back(to_json(cookie, row.value().value_or(weir_pod{}), true));
   }
-  const auto services = maps.services();
-  if (!services) return services.error();
-  for (const auto& [address, row] : services.value()) {
-    if (row.flags & WEIR_SERVICE_BYPASS) out[key::services].push_back(to_json(address, row));
+  for (const base::SocketAddress& address : on.value().services) {
+    const auto row = maps.service(address);
+    if (!row) return row.error();
+    out[key::services].push_back(to_json(address, row.value().value_or(weir_service{}), true));
   }
   return out;
 }

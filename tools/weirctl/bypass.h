@@ -1,5 +1,6 @@
-// weirctl bypass: the brake. A flag in a pinned map makes the next connect() go
-// the plain way; it works with the agent dead, and stays until it is taken off.
+// weirctl bypass: the brake. A flag or a row in a pinned map, where agents write nothing, makes the next
+// connect() go the plain way; it works with the agent dead, and stays until it is taken off, or the pod or the
+// service port is not diverted any more.
 #pragma once
 
 #include <nlohmann/json.hpp>

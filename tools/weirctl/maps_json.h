@@ -9,8 +9,9 @@
 
 namespace weir::weirctl {
 
-nlohmann::json to_json(const base::SocketAddress& address, const weir_service& row);
-nlohmann::json to_json(uint64_t netns_cookie, const weir_pod& row);
+// `brake`: whether the operator's is on.
+nlohmann::json to_json(const base::SocketAddress& address, const weir_service& row, bool brake);
+nlohmann::json to_json(uint64_t netns_cookie, const weir_pod& row, bool brake);
 // Null if its time is over.
 nlohmann::json to_json(const interception::Maps::Verdict& verdict);
 

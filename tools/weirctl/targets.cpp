@@ -17,7 +17,7 @@ base::Result<uint64_t> cookie_of(const interception::Maps& maps, const Settings&
   if (!rows) return rows.error();
   for (const auto& [cookie, row] : rows.value()) {
     if (pod == std::to_string(cookie)) return cookie;
-    const json shown = to_json(cookie, row);
+    const json shown = to_json(cookie, row, false);
     for (const json& ip : shown[key::ips]) {
       if (ip == pod) return cookie;
     }

@@ -147,14 +147,16 @@ base::Result<json> fetch(const Settings& settings, const std::string& pod_name, 
   const uint64_t cookie = facts.pod.value(key::netns_cookie, uint64_t{0});
   const auto pod_row = maps.value().pod(cookie);
   if (!pod_row) return pod_row.error();
-  if (pod_row.value()) facts.pod_row = to_json(cookie, *pod_row.value());
+  const auto brakes = maps.value().brakes();
+  if (!brakes) return brakes.error();
+  if (pod_row.value()) facts.pod_row = to_json(cookie, *pod_row.value(), brakes.value().pods.contains(cookie));
   facts.service_rows = facts.verdicts = json::array();
   const auto rows = maps.value().services();
   if (!rows) return rows.error();
   const auto dialled = addresses_of(facts.service, to.port);
   for (const auto& [address, row] : rows.value()) {
     if (std::find(dialled.begin(), dialled.end(), address) == dialled.end()) continue;
-    facts.service_rows.push_back(to_json(address, row));
+    facts.service_rows.push_back(to_json(address, row, brakes.value().services.contains(address)));
     if (!(row.flags & WEIR_SERVICE_LEARNS) || row.mode != WEIR_MODE_DETECT) continue;
     const auto verdict = maps.value().verdict(cookie, address);
     if (!verdict) return verdict.error();

@@ -35,7 +35,6 @@ bool changed_hands(const config::Snapshot& snapshot, const config::Snapshot& pre
 ServiceMap ServiceMap::of(interception::Maps& maps) {
   ServiceMap map;
   map.list = [&maps] { return maps.services(); };
-  map.get = [&maps](const base::SocketAddress& vip) { return maps.service(vip); };
   map.set = [&maps](const base::SocketAddress& vip, const weir_service& row) { return maps.set_service(vip, row); };
   map.remove = [&maps](const base::SocketAddress& vip) { return maps.remove_service(vip); };
   return map;
@@ -99,18 +98,11 @@ void ServiceRows::add(const config::Snapshot& snapshot, const base::SocketAddres
   const auto [mode, flags] = wanted(snapshot, vip);
   if (mode == WEIR_MODE_NONE) return;
   const auto known = rows_.find(vip);
-  if (known != rows_.end() && known->second.mode == mode && (known->second.flags & WEIR_SERVICE_LEARNS) == flags &&
+  if (known != rows_.end() && known->second.mode == mode && known->second.flags == flags &&
       known->second.generation == generation_)
     return;
   if (learned(vip) && !(flags & WEIR_SERVICE_LEARNS)) unlearned_.insert(vip);
-  // The brake belongs to the operator, who may have changed it since, and outlives agents.
-  auto present = map_.get(vip);
-  if (!present) {
-    base::log::error("service {} can't be read from the BPF map: {}", vip.to_string(), present.error().message);
-    return;
-  }
-  const uint32_t brake = *present ? (*present)->flags & WEIR_SERVICE_BYPASS : 0;
-  const weir_service row{mode, brake | flags, generation_};
+  const weir_service row{mode, flags, generation_};
   if (auto set = map_.set(vip, row); !set) {
     base::log::error("service {} can't be diverted: {}", vip.to_string(), set.error().message);
     return;

@@ -5,7 +5,6 @@
 #pragma once
 
 #include <functional>
-#include <optional>
 #include <unordered_map>
 #include <unordered_set>
 #include <utility>
@@ -19,7 +18,6 @@ namespace weir::control {
 // What is done to the maps: operations of Maps and VerdictRows.
 struct ServiceMap {
   std::function<base::Result<std::vector<std::pair<base::SocketAddress, weir_service>>>()> list;
-  std::function<base::Result<std::optional<weir_service>>(const base::SocketAddress& vip)> get;
   std::function<base::Result<void>(const base::SocketAddress& vip, const weir_service& row)> set;
   std::function<base::Result<void>(const base::SocketAddress& vip)> remove;
   std::function<void(const std::unordered_set<base::SocketAddress>& vips)> end_verdicts;

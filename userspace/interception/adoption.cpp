@@ -73,8 +73,8 @@ base::Result<AdoptResult> Adoption::adopt(std::span<const PodStatus> pods,
                                           const AdoptRequest& request) {
   const auto pod = std::find_if(pods.begin(), pods.end(),
                                 [&](const PodStatus& status) { return status.pod->uid == request.pod_uid; });
-  if (pod == pods.end()) return base::Error{"there is no pod with UID " + request.pod_uid};
-  const auto result = try_adopt(*pod, snapshot, request);
+  // A pod that has ended took its connections with it.
+  auto result = pod == pods.end() ? AdoptResult::gone : try_adopt(*pod, snapshot, request);
   if (result) ++counts_[static_cast<size_t>(result.value())];
   return result;
 }

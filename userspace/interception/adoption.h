@@ -37,7 +37,7 @@ struct UnmanagedList {
 
 enum class AdoptResult : uint8_t {
   closed,
-  gone,     // it has ended by itself
+  gone,     // it has ended by itself, or with its pod
   managed,  // connections to that address are not diverted (any more), or it is the agent's
   active,   // not as idle as asked for
 };

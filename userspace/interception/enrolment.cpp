@@ -446,7 +446,7 @@ void Enrolment::State::withdraw() {
   for (auto& [key, entry] : entries_) {
     if (!entry.enrolled) continue;
     entry.reason = "withdrawn: the agent is leaving";
-    if (auto removed = rows_.remove(entry.enrolled->netns->cookie()); !removed) {
+    if (auto removed = rows_.withdraw(entry.enrolled->netns->cookie()); !removed) {
       base::log::warn("pod {}: {}", entry.pod->qualified_name(), removed.error().message);
     }
   }

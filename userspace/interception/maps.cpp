@@ -74,10 +74,10 @@ base::Result<Maps> Maps::open(const std::string& bpf_dir) {
   Maps maps;
   maps.directory_ = bpf_dir + "/v" + std::to_string(WEIR_ABI_VERSION);
   const std::pair<const char*, base::Fd*> pins[] = {
-      {"services", &maps.services_}, {"pods", &maps.pods_},        {"heartbeats", &maps.heartbeats_},
-      {"config", &maps.config_},     {"stats", &maps.stats_},      {"pending", &maps.pending_},
-      {"original", &maps.original_}, {"mark", &maps.mark_},        {"redirects", &maps.redirects_},
-      {"accounts", &maps.accounts_}, {"verdicts", &maps.verdicts_}};
+      {"services", &maps.services_}, {"pods", &maps.pods_},         {"heartbeats", &maps.heartbeats_},
+      {"config", &maps.config_},     {"stats", &maps.stats_},       {"pending", &maps.pending_},
+      {"original", &maps.original_}, {"mark", &maps.mark_},         {"redirects", &maps.redirects_},
+      {"accounts", &maps.accounts_}, {"verdicts", &maps.verdicts_}, {"brakes", &maps.brakes_}};
   for (auto [name, fd] : pins) {
     std::string path = maps.directory_ + "/maps/" + name;
     *fd = base::Fd(bpf_obj_get(path.c_str()));
@@ -98,7 +98,8 @@ base::Result<void> Maps::set_service(const base::SocketAddress& vip, const weir_
 
 base::Result<void> Maps::remove_service(const base::SocketAddress& vip) {
   weir_address key = to_abi(vip);
-  return remove(services_.get(), "services", &key);
+  if (auto removed = remove(services_.get(), "services", &key); !removed) return removed;
+  return set_brake(vip, false);
 }
 
 base::Result<std::vector<std::pair<base::SocketAddress, weir_service>>> Maps::services() const {
@@ -150,7 +151,12 @@ base::Result<void> Maps::set_pod(uint64_t netns_cookie, const weir_pod& row) {
   return update(pods_.get(), "pods", &netns_cookie, &row);
 }
 
-base::Result<void> Maps::remove_pod(uint64_t netns_cookie) { return remove(pods_.get(), "pods", &netns_cookie); }
+base::Result<void> Maps::remove_pod(uint64_t netns_cookie) {
+  if (auto removed = withdraw_pod(netns_cookie); !removed) return removed;
+  return set_brake(netns_cookie, false);
+}
+
+base::Result<void> Maps::withdraw_pod(uint64_t netns_cookie) { return remove(pods_.get(), "pods", &netns_cookie); }
 
 base::Result<std::optional<weir_pod>> Maps::pod(uint64_t netns_cookie) const {
   weir_pod row{};
@@ -161,6 +167,31 @@ base::Result<std::optional<weir_pod>> Maps::pod(uint64_t netns_cookie) const {
 
 base::Result<std::vector<std::pair<uint64_t, weir_pod>>> Maps::pods() const {
   return all_rows<uint64_t, weir_pod>(pods_.get(), "pods");
+}
+
+base::Result<void> Maps::set_brake(const weir_brake& key, bool on) {
+  const uint32_t value = 1;
+  return on ? update(brakes_.get(), "brakes", &key, &value) : remove(brakes_.get(), "brakes", &key);
+}
+
+base::Result<bool> Maps::brake(const weir_brake& key) const {
+  uint32_t value = 0;
+  if (bpf_map_lookup_elem(brakes_.get(), &key, &value) == 0) return true;
+  if (errno == ENOENT) return false;
+  return map_error("read a row of", "brakes");
+}
+
+base::Result<Maps::Brakes> Maps::brakes() const {
+  auto rows = all_rows<weir_brake, uint32_t>(brakes_.get(), "brakes");
+  if (!rows) return rows.error();
+  Brakes result;
+  for (const auto& [key, value] : *rows) {
+    if (key.netns_cookie != 0)
+      result.pods.insert(key.netns_cookie);
+    else
+      result.services.insert(from_abi(key.service));
+  }
+  return result;
 }
 
 base::Result<weir_heartbeat> Maps::heartbeat(uint16_t slot) const {

@@ -7,6 +7,7 @@
 #include <array>
 #include <functional>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -54,8 +55,24 @@ class Maps {
 
   base::Result<void> set_pod(uint64_t netns_cookie, const weir_pod& row);
   base::Result<void> remove_pod(uint64_t netns_cookie);
+  // Its agent ends, the pod does not.
+  base::Result<void> withdraw_pod(uint64_t netns_cookie);
   base::Result<std::optional<weir_pod>> pod(uint64_t netns_cookie) const;
   base::Result<std::vector<std::pair<uint64_t, weir_pod>>> pods() const;
+
+  // The operator's brakes, of a pod by its netns cookie and of a service port; the node's is in config(). Only weirctl
+  // sets them and takes them off. They go after the row that they are about, but not with withdraw_pod().
+  struct Brakes {
+    std::set<uint64_t> pods;
+    std::set<base::SocketAddress> services;
+  };
+  base::Result<void> set_brake(uint64_t netns_cookie, bool on) { return set_brake(weir_brake{netns_cookie, {}}, on); }
+  base::Result<void> set_brake(const base::SocketAddress& vip, bool on) {
+    return set_brake(weir_brake{0, to_abi(vip)}, on);
+  }
+  base::Result<bool> brake(uint64_t netns_cookie) const { return brake(weir_brake{netns_cookie, {}}); }
+  base::Result<bool> brake(const base::SocketAddress& vip) const { return brake(weir_brake{0, to_abi(vip)}); }
+  base::Result<Brakes> brakes() const;
 
   base::Result<weir_heartbeat> heartbeat(uint16_t slot) const;
   // The array itself, to be mapped (heartbeats.h).
@@ -89,7 +106,11 @@ class Maps {
 
  private:
   Maps() = default;
-  base::Fd services_, pods_, heartbeats_, config_, stats_, pending_, original_, mark_, redirects_, accounts_, verdicts_;
+  base::Result<void> set_brake(const weir_brake& key, bool on);
+  base::Result<bool> brake(const weir_brake& key) const;
+
+  base::Fd services_, pods_, heartbeats_, config_, stats_, pending_, original_, mark_, redirects_, accounts_, verdicts_,
+      brakes_;
   std::string directory_;
 };
 

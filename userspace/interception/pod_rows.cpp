@@ -14,6 +14,7 @@ PodRows PodRows::of(Maps& maps) {
   rows.list = [&maps] { return maps.pods(); };
   rows.set = [&maps](uint64_t cookie, const weir_pod& row) { return maps.set_pod(cookie, row); };
   rows.remove = [&maps](uint64_t cookie) { return maps.remove_pod(cookie); };
+  rows.withdraw = [&maps](uint64_t cookie) { return maps.withdraw_pod(cookie); };
   rows.mark = [&maps](int listener, uint64_t generation) {
     return maps.mark(listener, WEIR_MARK_LISTENER, generation);
   };
@@ -42,15 +43,16 @@ weir_pod make_row(const config::Pod& pod, PodWorker worker, uint16_t port, bool 
   return row;
 }
 
-base::Result<void> OwnedRows::write(uint64_t netns_cookie, weir_pod row, bool take_over) {
+base::Result<void> OwnedRows::take(uint64_t netns_cookie, weir_pod row) {
+  row.generation = generation_;
+  return rows_.set(netns_cookie, row);
+}
+
+base::Result<void> OwnedRows::update(uint64_t netns_cookie, const weir_pod& row) {
   auto before = rows_.get(netns_cookie);
   if (!before) return before.error();
-  row.generation = generation_;
-  if (const auto& old = before.value()) {
-    if (!take_over && old->generation != generation_) return {};
-    row.flags |= old->flags & WEIR_POD_BYPASS;
-  }
-  return rows_.set(netns_cookie, row);
+  if (before.value() && before.value()->generation != generation_) return {};
+  return take(netns_cookie, row);
 }
 
 base::Result<bool> OwnedRows::exists(uint64_t netns_cookie) const {
@@ -59,11 +61,22 @@ base::Result<bool> OwnedRows::exists(uint64_t netns_cookie) const {
   return row.value().has_value();
 }
 
-base::Result<void> OwnedRows::remove(uint64_t netns_cookie) {
+base::Result<bool> OwnedRows::owns(uint64_t netns_cookie) const {
   auto row = rows_.get(netns_cookie);
   if (!row) return row.error();
-  if (!row.value() || row.value()->generation != generation_) return {};
-  return rows_.remove(netns_cookie);
+  return row.value() && row.value()->generation == generation_;
+}
+
+base::Result<void> OwnedRows::remove(uint64_t netns_cookie) {
+  auto owned = owns(netns_cookie);
+  if (!owned) return owned.error();
+  return *owned ? rows_.remove(netns_cookie) : base::Result<void>();
+}
+
+base::Result<void> OwnedRows::withdraw(uint64_t netns_cookie) {
+  auto owned = owns(netns_cookie);
+  if (!owned) return owned.error();
+  return *owned ? rows_.withdraw(netns_cookie) : base::Result<void>();
 }
 
 base::Result<void> OwnedRows::sweep() {

@@ -8,9 +8,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <optional>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -138,6 +141,42 @@ base::Result<Skeleton> load_programs(const std::string& directory, RedirectState
   return skeleton;
 }
 
+uint32_t id_of(const bpf_map* map) {
+  bpf_map_info info{};
+  uint32_t size = sizeof info;
+  return bpf_obj_get_info_by_fd(bpf_map__fd(map), &info, &size) == 0 ? info.id : 0;
+}
+
+// The maps of the program behind a pinned link, by their ids; nullopt: there is no such link.
+std::optional<std::set<uint32_t>> maps_used_at(const std::string& pin) {
+  const base::Fd link(bpf_obj_get(pin.c_str()));
+  bpf_link_info attached{};
+  uint32_t size = sizeof attached;
+  if (!link || bpf_obj_get_info_by_fd(link.get(), &attached, &size) != 0) return std::nullopt;
+  const base::Fd program(bpf_prog_get_fd_by_id(attached.prog_id));
+  std::array<uint32_t, 64> ids{};
+  bpf_prog_info info{};
+  info.map_ids = reinterpret_cast<uint64_t>(ids.data());
+  info.nr_map_ids = ids.size();
+  size = sizeof info;
+  if (!program || bpf_obj_get_info_by_fd(program.get(), &info, &size) != 0) return std::nullopt;
+  return std::set<uint32_t>(ids.begin(), ids.begin() + std::min<size_t>(info.nr_map_ids, ids.size()));
+}
+
+// The counts hold as long as all who take rows out of `pending` keep them. A version that does not know them, or has
+// another `pending`, left them as they were: they begin anew, while no program runs that uses them.
+base::Result<void> renew_counts(const weir_bpf& skeleton, const std::string& directory) {
+  const auto used = maps_used_at(directory + "/links/weir_sockops");
+  const int counts = bpf_map__fd(skeleton.maps.pending_counts);
+  if (!used || (used->contains(id_of(skeleton.maps.pending)) && used->contains(id_of(skeleton.maps.pending_counts))))
+    return {};
+  const int64_t none = 0;
+  for (uint32_t slot = 0; slot <= WEIR_PENDING_SLOTS; ++slot)
+    if (bpf_map_update_elem(counts, &slot, &none, BPF_ANY) != 0)
+      return base::system_error("clear the BPF map pending_counts", errno);
+  return {};
+}
+
 }  // namespace
 
 struct Programs::Loaded {
@@ -163,6 +202,7 @@ base::Result<Programs> Programs::load(const ProgramOptions& options) {
   RedirectState redirect = options.redirect;
   auto skeleton = load_programs(version, redirect);
   if (!skeleton) return skeleton.error();
+  if (auto renewed = renew_counts(**skeleton, version); !renewed) return renewed.error();
   auto maps = Maps::open(options.bpf_dir);
   if (!maps) return maps.error();
   return Programs(std::make_unique<Loaded>(

@@ -18,6 +18,8 @@ DiversionRows DiversionRows::of(const Maps& maps, const Heartbeats& heartbeats) 
   rows.verdict = [&maps](uint64_t netns_cookie, const base::SocketAddress& vip) {
     return maps.verdict(netns_cookie, vip);
   };
+  rows.pod_brake = [&maps](uint64_t netns_cookie) { return maps.brake(netns_cookie); };
+  rows.service_brake = [&maps](const base::SocketAddress& vip) { return maps.brake(vip); };
   return rows;
 }
 
@@ -27,8 +29,10 @@ base::Result<UnmanagedFilter> UnmanagedFilter::make(DiversionRows rows, uint64_t
   if (!config) return config.error();
   auto pod = rows.pod(netns_cookie);
   if (!pod) return pod.error();
-  const bool braked = config.value().flags & WEIR_CONFIG_BYPASS;
-  if (*pod && (braked || (*pod)->flags & (WEIR_POD_BYPASS | WEIR_POD_OBSERVE))) pod->reset();
+  const auto brake = rows.pod_brake(netns_cookie);
+  if (!brake) return brake.error();
+  const bool braked = brake.value() || config.value().flags & WEIR_CONFIG_BYPASS;
+  if (*pod && (braked || (*pod)->flags & WEIR_POD_OBSERVE)) pod->reset();
   return UnmanagedFilter(std::move(rows), *pod, agent_cgroup, std::move(snapshot), netns_cookie);
 }
 
@@ -58,7 +62,9 @@ bool UnmanagedFilter::diverts(const base::SocketAddress& vip) {
 
 bool UnmanagedFilter::reads_as_diverted(const base::SocketAddress& vip) const {
   auto row = rows_.service(vip);
-  if (!row || !*row || (*row)->mode == WEIR_MODE_NONE || (*row)->flags & WEIR_SERVICE_BYPASS) return false;
+  if (!row || !*row || (*row)->mode == WEIR_MODE_NONE) return false;
+  auto brake = rows_.service_brake(vip);
+  if (!brake || *brake) return false;
   if (!((*row)->flags & WEIR_SERVICE_LEARNS) || (*row)->mode != WEIR_MODE_DETECT) return true;
   auto verdict = rows_.verdict(netns_cookie_, vip);
   return verdict && !*verdict;

@@ -27,6 +27,9 @@ struct DiversionRows {
   std::function<base::Result<std::optional<weir_service>>(const base::SocketAddress& vip)> service;
   std::function<base::Result<std::optional<weir_verdict>>(uint64_t netns_cookie, const base::SocketAddress& vip)>
       verdict;
+  // The operator's brakes.
+  std::function<base::Result<bool>(uint64_t netns_cookie)> pod_brake;
+  std::function<base::Result<bool>(const base::SocketAddress& vip)> service_brake;
 
   std::function<bool()> others_beat;  // of Heartbeats: another agent runs, as one that drains does
 

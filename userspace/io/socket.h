@@ -40,7 +40,9 @@ class Socket {
 
   void connect(const base::SocketAddress& address);
   // Before connect(): takes a local port now, of the half that Linux leaves alone when connect() chooses; if none is
-  // free, connect() chooses after all.
+  // free, connect() chooses after all. Until its TIME_WAIT is over the port is no other connection's, wherever that
+  // goes, so this is for a few. (IP_LOCAL_PORT_RANGE, Linux 6.3, would let connect() share ports between destinations,
+  // but within such a range it takes those of either half since 6.8.)
   void bind_apart(sa_family_t family);
   // From now on every chunk is reported as it comes, until on_receive_end(). One turn may bring half a megabyte.
   void receive();

@@ -8,7 +8,9 @@
 
 namespace weir::proxy {
 namespace {
-// Endpoints that answer nothing are not all tried: meanwhile the client waits, and holds a connection of the pod's.
+// Endpoints are not all tried: meanwhile the client waits, and holds a connection of the pod's. Of those that refuse it
+// takes no time, but each looks through all that there are for one that may be picked.
+constexpr size_t kMostTried = 5;
 constexpr int kMostTimeouts = 3;
 }  // namespace
 
@@ -45,10 +47,11 @@ void Dial::start() {
   started_ = true;
   begun_ = worker_.reactor().now();
   ++worker_.stats().dials;
-  connect();
+  source_.may_follow_accept() ? connect() : source_.wait_for_turn(*this);
 }
 
 void Dial::connect() {
+  source_.spend(work::kDial);
   // Of a service that just went (kube-proxy may still know it), or an endpoint that was dialled itself.
   base::SocketAddress to = dialled_.address;
   const config::ConnectionPool settings = this->settings();
@@ -57,7 +60,8 @@ void Dial::connect() {
   if (pool_) {
     if (!pool_->may_open()) return fail(telemetry::Flag::UO);  // others came first, while an endpoint was tried perhaps
     const base::Instant now = worker_.reactor().now();
-    if (!tried_.empty() && now - begun_ >= kMostTimeouts * settings.connect_timeout) return fail(telemetry::Flag::UF);
+    const bool late = !tried_.empty() && now - begun_ >= kMostTimeouts * settings.connect_timeout;
+    if (late || tried_.size() == kMostTried) return fail(telemetry::Flag::UF);
     std::vector<const clusters::EndpointState*> tried;
     for (const base::SocketAddress& address : tried_)
       if (const EndpointPool* known = pool_->endpoint_at(address)) tried.push_back(known);
@@ -73,9 +77,10 @@ void Dial::connect() {
   if (!socket) return fail(telemetry::Flag::OM);
   socket_ = std::move(*socket);
   socket_->set_events(*this);
-  // Others of the pod's connections go to the same endpoint past the agent. A server that still has one of its
-  // ports in TIME_WAIT refuses the SYN of the other way's, whose timestamps have another offset, for a second.
-  if (learns_ && worker_.options().learning.after > 0) socket_->bind_apart(to.ip.is_v4() ? AF_INET : AF_INET6);
+  // Others of the pod's connections go to the same endpoint past the agent, by the VIP. A server that still has one of
+  // its ports in TIME_WAIT refuses the SYN of the other way's, whose timestamps have another offset, for a second.
+  if (learns_ && pool_ && source_.sets_apart(dialled_.address, service_->fqdn))
+    socket_->bind_apart(to.ip.is_v4() ? AF_INET : AF_INET6);
   socket_->connect(to);
   worker_.reactor().timers().schedule(timeout_, worker_.reactor().now() + settings.connect_timeout);
 }
@@ -93,7 +98,7 @@ void Dial::fail(telemetry::Flag flag) {
 }
 
 void Dial::on_connected(int error) {
-  if (error != 0) return connect_failed(std::strerror(error));
+  if (error != 0) return connect_failed(std::strerror(error));  // NOLINT(concurrency-mt-unsafe): not glibc's
   timeout_.cancel();
   failure_ = "";
   connected_ = true;
@@ -132,6 +137,7 @@ std::unique_ptr<io::Socket> Dial::take_socket() {
 
 bool Dial::close(bool abort) {
   closing_ = true;
+  unlink();
   timeout_.cancel();
   release();
   if (!socket_) return false;
@@ -146,7 +152,7 @@ void Dial::release() {
 void Dial::on_closed() {
   socket_.reset();
   if (closing_) return events_->on_dial_closed();
-  connect();
+  source_.may_start_work() ? connect() : source_.wait_for_turn(*this);
 }
 
 }  // namespace weir::proxy

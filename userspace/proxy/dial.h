@@ -1,6 +1,7 @@
 // Dial: the server's side of a connection whose bytes may pass as they are: it picks an endpoint
-// of the service that was dialled, connects, and tries others until one answers, for three times the connect timeout at
-// most. Until its socket is taken it keeps what the server has said.
+// of the service that was dialled, connects, and tries others until one answers: five at most, for three times the
+// connect timeout at most. Each attempt is charged to the pod, and waits for its turn. Until its socket is taken it
+// keeps what the server has said.
 #pragma once
 
 #include <memory>
@@ -9,6 +10,7 @@
 #include "io/socket.h"
 #include "proxy/downstream.h"
 #include "proxy/pool.h"
+#include "proxy/transport.h"
 #include "telemetry/rpc.h"
 
 namespace weir::proxy {
@@ -34,7 +36,7 @@ class DialEvents {
   virtual void on_dial_closed() = 0;                        // close() said that this follows
 };
 
-class Dial final : private io::SocketEvents {
+class Dial final : private io::SocketEvents, private TakesTurns {
  public:
   Dial(Worker& worker, Source& source, const Dialled& dialled);
   ~Dial() override;  // no socket is left: it was taken, or on_dial_closed() was called
@@ -42,7 +44,7 @@ class Dial final : private io::SocketEvents {
   Dial& operator=(const Dial&) = delete;
 
   void set_events(DialEvents& events) { events_ = &events; }
-  // Connects. An event may come before this returns.
+  // Connects, now or in the pod's turn. An event may come before this returns.
   void start();
   bool started() const { return started_; }
   // Once connected: one chunk is received and kept.
@@ -79,6 +81,7 @@ class Dial final : private io::SocketEvents {
   void on_sent(int) override {}
   void on_writable() override {}
   void on_closed() override;
+  void flush() override { connect(); }
   void connect();
   void connect_failed(const char* reason);
   void timed_out(base::Instant now);

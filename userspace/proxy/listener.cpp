@@ -68,16 +68,34 @@ void ListenerSet::completed(int32_t, uint32_t) {
 
 Listener::Listener(Worker& worker, Source& source, base::Fd listening)
     : worker_(worker), source_(source), fd_(std::move(listening)) {
-  wait_for_more(worker.reactor().now());
+  wait_for_more();
 }
 
-void Listener::wait_for_more(base::Instant) {
+bool Listener::wait_for_more() {
   epoll_event event{};
   event.events = EPOLLIN;
   event.data.ptr = this;
-  if (epoll_ctl(worker_.listeners().epoll_.get(), EPOLL_CTL_ADD, fd_.get(), &event) != 0)
-    base::log::error("listening for pod {}: {}", source_.pod().qualified_name(),
-                     base::system_error("epoll_ctl", errno).message);
+  const bool added = epoll_ctl(worker_.listeners().epoll_.get(), EPOLL_CTL_ADD, fd_.get(), &event) == 0;
+  if (!added) {
+    const int error = errno;
+    ++worker_.stats().accept_failures;
+    if (!told_)
+      base::log::error("listening for pod {}: {}; it is tried again and again", source_.pod().qualified_name(),
+                       base::system_error("epoll_ctl", error).message);
+    worker_.reactor().timers().schedule(retry_, worker_.reactor().now() + kRetry);
+  }
+  told_ = !added;
+  return added;
+}
+
+// While there is no room (fs.epoll.max_user_watches, memory), who waits is taken all the same: nothing else tells of
+// them.
+void Listener::retry(base::Instant) {
+  if (wait_for_more()) return;
+  for (int i = 0; i < kAcceptsAtOnce && source_.may_start_work(); ++i) {
+    source_.spend(work::kAccept);
+    if (!accept_one()) return;
+  }
 }
 
 void Listener::accept_waiting() {

@@ -59,14 +59,17 @@ class Listener {
   void accept_waiting();
   // Out of memory or descriptors: who waits stays in the queue until some are back.
   void pause();
-  void wait_for_more(base::Instant now);
+  // False: the kernel has no room for it in the set.
+  bool wait_for_more();
+  void retry(base::Instant now);
 
   Worker& worker_;
   Source& source_;
   base::Fd fd_;
   int at_once_ = 1;         // so many are probably waiting when it is ready
   uint64_t last_turn_ = 0;  // in which some were accepted
-  io::MemberTimer<Listener, &Listener::wait_for_more> retry_{*this};
+  bool told_ = false;       // that it can't wait
+  io::MemberTimer<Listener, &Listener::retry> retry_{*this};
 };
 
 }  // namespace weir::proxy

@@ -84,6 +84,11 @@ void Source::detected(const Dialled& dialled, detection::Verdict verdict) {
     verdicts_.opaque(dialled.address, (*service)->fqdn, worker_.reactor().now());
 }
 
+// Of a pod that fails closed no connection passes by.
+bool Source::sets_apart(const base::SocketAddress& vip, const std::string& service) {
+  return !pod().fail_closed && verdicts_.sets_apart(vip, service, worker_.reactor().now());
+}
+
 void Source::stop_listening() {
   listener_v4_.reset();
   listener_v6_.reset();
@@ -121,6 +126,12 @@ void Source::give_back(std::unique_ptr<io::Pipe> pipe) {
 
 bool Source::may_lend() const {
   return memory_ <= static_cast<int64_t>(worker_.options().pod_limits.max_memory / kLent) && worker_.may_lend();
+}
+
+void Source::wait_for_turn(TakesTurns& work) {
+  if (work.linked()) return;
+  work_.push_back(work);
+  worker_.has_work(*this);
 }
 
 void Source::refill() {

@@ -18,6 +18,7 @@
 namespace weir::proxy {
 
 struct Dialled;
+class TakesTurns;
 class Transport;
 
 // What one pod may hold at a time. Beyond it, its own new connections, RPCs or largest connection are refused.
@@ -32,13 +33,14 @@ struct PodLimits {
 namespace work {
 constexpr uint64_t kReceive = 4, kSend = 12, kBytes = 256;  // an operation each, and so many bytes of either
 constexpr uint64_t kAccept = 25;
+constexpr uint64_t kDial = 40;                                // to pick an endpoint for a Dial and connect to it
 constexpr uint64_t kWaiter = 2, kHeadBytes = 32;              // to go on with a request that waited; to encode its head
 constexpr uint64_t kStreamEnd = 2;                            // to tell a stream that its connection is over
 constexpr uint64_t kRelayedChunk = 12, kRelayedBytes = 1024;  // nobody reads these
 constexpr uint64_t kSplicedBytes = 2048;
 }  // namespace work
 
-struct InTurn;  // has work left: a source in its worker, a transport in its source
+struct InTurn;  // has work left: a source in its worker, a transport or dial in its source
 
 class Source : public http2::Hook<InTurn> {
  public:
@@ -66,6 +68,8 @@ class Source : public http2::Hook<InTurn> {
 
   // What a connection turned out to be, of those whose first bytes are looked at.
   void detected(const Dialled& dialled, detection::Verdict verdict);
+  // Of a Service's port that learns: see Verdicts::sets_apart().
+  bool sets_apart(const base::SocketAddress& vip, const std::string& service);
 
   // The budget. A refusal is counted in the worker's stats.
   bool may_connect();
@@ -90,8 +94,15 @@ class Source : public http2::Hook<InTurn> {
   }
   // For what comes anew: what had to wait goes first.
   bool may_start_work() { return !behind_ && may_work(); }
+  // For what an accept leads to at once: it may use up what the accept has left.
+  bool may_follow_accept() {
+    refill();
+    return !behind_ && credit_ + static_cast<int64_t>(work::kAccept) > 0;
+  }
   int64_t credit() const { return credit_; }
   void spend(uint64_t work) { credit_ -= static_cast<int64_t>(work); }
+  // Calls its flush() at the end of a turn in which there is credit, once.
+  void wait_for_turn(TakesTurns& work);
 
  private:
   friend class Worker;
@@ -113,7 +124,7 @@ class Source : public http2::Hook<InTurn> {
   int64_t memory_ = 0;  // the sum of what its transports hold
   int64_t credit_ = 0;
   uint64_t turn_ = 0;  // of the last refill
-  http2::List<Transport, InTurn> work_;
+  http2::List<TakesTurns, InTurn> work_;
   bool behind_ = false;  // some of work_ is left from the turn before
   Verdicts verdicts_;
 };

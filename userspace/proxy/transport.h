@@ -24,7 +24,18 @@ inline bool is_shed(const http::Reset& reset) {
   return reset.origin == http::Reset::Origin::connection && reset.error_code == kShed;
 }
 
-class Transport : public http2::Hook<InTurn> {
+// What may have to wait for its pod's turn, in its source's list (Source::wait_for_turn).
+class TakesTurns : public http2::Hook<InTurn> {
+ public:
+  // Goes on with what waits: of a connection bytes for its socket, and bytes from it that came when the pod had used up
+  // its turn. Called at the end of a turn in which the pod may work.
+  virtual void flush() {}
+
+ protected:
+  ~TakesTurns() { unlink(); }
+};
+
+class Transport : public TakesTurns {
  public:
   enum class Opened : uint8_t { by_pod, by_us };  // the first count against the pod's connections
 
@@ -43,9 +54,6 @@ class Transport : public http2::Hook<InTurn> {
   virtual void end_relay() {}
   // Close at once; whoever waits for it is told. What it holds is given back soon.
   virtual void abort() = 0;
-  // Goes on with what waits: bytes for the socket, and bytes from it that came when the pod had used up its
-  // turn. Called at the end of a turn after needs_flush(), when the pod may work.
-  virtual void flush() {}
 
   // `bytes` more (or less, below 0) wait in the agent because of this connection.
   void hold(int64_t bytes);

@@ -33,16 +33,24 @@ class Verdicts {
   void opaque(const base::SocketAddress& vip, const std::string& service, base::Instant now);
   // It was: whatever was learned is wrong.
   void http2(const base::SocketAddress& vip);
+  // Whether one that goes through the agent is to have a source port apart (io::Socket::bind_apart): others pass by,
+  // did a while ago, or will soon. Such a port is nobody else's, for whatever destination, also while it is in
+  // TIME_WAIT: a minute brings true kMostApart times at most, so that enough of a pod's 28,232 are left.
+  static constexpr uint32_t kMostApart = 4096;
+  bool sets_apart(const base::SocketAddress& vip, const std::string& service, base::Instant now);
 
  private:
   struct Row {
     std::string service;  // what is known of an address does not pass to the next Service that has it
     uint32_t connections = 0;
+    base::Instant last{};
   };
   const LearningOptions& options_;
   const Rows& rows_;
   const uint64_t netns_cookie_;
   std::unordered_map<base::SocketAddress, Row> in_a_row_;
+  base::Instant minute_{};  // its begin
+  uint32_t apart_ = 0;      // in it
 };
 
 }  // namespace weir::proxy

@@ -41,7 +41,6 @@ Transport::Transport(Worker& worker, Source& source, Opened opened)
 }
 
 Transport::~Transport() {
-  unlink();
   hold(-held_);
   --source_.transports_;
   if (opened_ == Opened::by_pod) --source_.connections_;
@@ -54,11 +53,7 @@ void Transport::hold(int64_t bytes) {
   worker_.hold(source_, bytes);
 }
 
-void Transport::needs_flush() {
-  if (linked()) return;
-  source_.work_.push_back(*this);
-  worker_.has_work(source_);
-}
+void Transport::needs_flush() { source_.wait_for_turn(*this); }
 
 void Transport::set_lingering() {
   lingering_ = true;

@@ -59,9 +59,6 @@ struct ServiceRowsTest : ::testing::Test {
     operations.list = [this]() -> base::Result<std::vector<std::pair<base::SocketAddress, weir_service>>> {
       return std::vector<std::pair<base::SocketAddress, weir_service>>(map.begin(), map.end());
     };
-    operations.get = [this](const base::SocketAddress& vip) -> base::Result<std::optional<weir_service>> {
-      return map.contains(vip) ? std::optional(map[vip]) : std::nullopt;
-    };
     operations.set = [this](const base::SocketAddress& vip, const weir_service& row) -> base::Result<void> {
       map[vip] = row;
       return {};
@@ -128,21 +125,21 @@ TEST_F(ServiceRowsTest, DeclaredPortsHaveNothingToEnd) {
 }
 
 TEST_F(ServiceRowsTest, RowsOfAnEarlierAgentThatMayLearnAreLearnedOn) {
-  map[kVip] = {WEIR_MODE_DETECT, WEIR_SERVICE_LEARNS | WEIR_SERVICE_BYPASS, kGeneration - 1};
+  map[kVip] = {WEIR_MODE_DETECT, WEIR_SERVICE_LEARNS, kGeneration - 1};
   ASSERT_TRUE(rows.adopt().ok());
   change_to(snapshot({service("redis", kVip, Mode::detect)}));
   EXPECT_THAT(ended, IsEmpty());
   EXPECT_EQ(map[kVip].generation, kGeneration);
-  EXPECT_EQ(map[kVip].flags, WEIR_SERVICE_LEARNS | WEIR_SERVICE_BYPASS);
+  EXPECT_EQ(map[kVip].flags, WEIR_SERVICE_LEARNS);
 }
 
 TEST_F(ServiceRowsTest, WhatAnEarlierAgentHasLearnedDoesNotHoldWhereNothingIsToBeLearned) {
-  map[kVip] = {WEIR_MODE_DETECT, WEIR_SERVICE_LEARNS | WEIR_SERVICE_BYPASS, kGeneration - 1};
+  map[kVip] = {WEIR_MODE_DETECT, WEIR_SERVICE_LEARNS, kGeneration - 1};
   rows = ServiceRows(operations(), kGeneration, false);
   ASSERT_TRUE(rows.adopt().ok());
   change_to(snapshot({service("redis", kVip, Mode::detect), service("mail", kOther, Mode::detect)}));
   EXPECT_THAT(ended, ElementsAre(kVip));
-  EXPECT_EQ(map[kVip].flags, WEIR_SERVICE_BYPASS);
+  EXPECT_EQ(map[kVip].flags, 0u);
   EXPECT_EQ(map[kOther].flags, 0u);
 }
 

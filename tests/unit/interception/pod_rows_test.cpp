@@ -67,11 +67,11 @@ TEST_F(Owned, WritesUnderItsGeneration) {
   EXPECT_EQ(map_.rows.at(1).generation, 7u);
 }
 
-TEST_F(Owned, TakesOverButKeepsTheBrake) {
-  map_.rows[1] = row_of(6, WEIR_POD_BYPASS | WEIR_POD_FAIL_CLOSED);
+TEST_F(Owned, TakesOverAsAWhole) {
+  map_.rows[1] = row_of(6, WEIR_POD_FAIL_CLOSED);
   ASSERT_TRUE(rows_.take(1, row_of(0, WEIR_POD_OBSERVE)).ok());
   EXPECT_EQ(map_.rows.at(1).generation, 7u);
-  EXPECT_EQ(map_.rows.at(1).flags, WEIR_POD_BYPASS | WEIR_POD_OBSERVE);
+  EXPECT_EQ(map_.rows.at(1).flags, WEIR_POD_OBSERVE);
 }
 
 TEST_F(Owned, UpdatesOnlyItsOwn) {
@@ -88,6 +88,17 @@ TEST_F(Owned, RemovesOnlyItsOwn) {
   for (uint64_t cookie : {1, 2, 3}) ASSERT_TRUE(rows_.remove(cookie).ok());
   EXPECT_FALSE(rows_.exists(1).value());
   EXPECT_TRUE(rows_.exists(2).value());
+}
+
+TEST_F(Owned, AnOperatorsBrakeOutlastsTheAgentButNotThePod) {
+  map_.rows = {{1, row_of(7)}, {2, row_of(7)}, {3, row_of(8)}};
+  map_.brakes = {1, 2, 3};
+  ASSERT_TRUE(rows_.withdraw(1).ok());
+  for (uint64_t cookie : {2, 3}) ASSERT_TRUE(rows_.remove(cookie).ok());
+  EXPECT_THAT(map_.brakes, ElementsAre(1, 3)) << "3 is another agent's pod now";
+  EXPECT_FALSE(rows_.exists(1).value());
+  for (uint64_t cookie : {2, 3}) ASSERT_TRUE(rows_.withdraw(cookie).ok());
+  EXPECT_TRUE(rows_.exists(3).value());
 }
 
 TEST_F(Owned, SweepsThoseOfOthers) {

@@ -4,6 +4,7 @@
 
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -42,6 +43,12 @@ struct Recorder : EnrolmentEvents {
       return {};
     };
     map.remove = [this](uint64_t cookie) -> base::Result<void> {
+      brakes.erase(cookie);
+      log.push_back("no row");
+      rows.erase(cookie);
+      return {};
+    };
+    map.withdraw = [this](uint64_t cookie) -> base::Result<void> {
       log.push_back("no row");
       rows.erase(cookie);
       return {};
@@ -58,6 +65,7 @@ struct Recorder : EnrolmentEvents {
   std::map<std::string, EnrolledPod> pods;
   std::map<std::string, base::Instant> enrolled_at;
   std::map<uint64_t, weir_pod> rows;
+  std::set<uint64_t> brakes;
   int fail_set = 0, fail_mark = 0;  // how many calls fail
 };
 

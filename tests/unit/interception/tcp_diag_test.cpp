@@ -221,10 +221,20 @@ TEST_F(TcpDiagTest, AdoptsWhatIsIdle) {
   EXPECT_EQ(adopt(id), AdoptResult::closed);
   EXPECT_EQ(error_of(connection.client), ECONNABORTED);
   EXPECT_EQ(adopt(id), AdoptResult::gone);
-  EXPECT_FALSE(adoption_.adopt({&status_, 1}, world_.snapshot, {"uid-2", id, {}, true}).ok());
   EXPECT_EQ(adoption_.count(AdoptResult::closed), 1u);
   EXPECT_EQ(adoption_.count(AdoptResult::active), 1u);
   EXPECT_EQ(adoption_.count(AdoptResult::gone), 1u);
+}
+
+TEST_F(TcpDiagTest, ConnectionsOfAPodThatHasEndedAreGone) {
+  const Connection connection = connect(kVip);
+  const auto found = clients(*netns_);
+  ASSERT_THAT(found, SizeIs(1));
+  const auto result = adoption_.adopt({&status_, 1}, world_.snapshot, {"uid-2", found[0].id, {}, true});
+  ASSERT_TRUE(result.ok()) << result.error().message;
+  EXPECT_EQ(result.value(), AdoptResult::gone);
+  EXPECT_EQ(adoption_.count(AdoptResult::gone), 1u);
+  EXPECT_EQ(error_of(connection.client), 0) << "another pod's";
 }
 
 TEST_F(TcpDiagTest, BytesUnderWayMakeAConnectionActive) {
@@ -245,9 +255,9 @@ TEST_F(TcpDiagTest, LeavesAloneWhatWouldNotBeDiverted) {
   const Connection connection = connect(kVip);
   const auto found = clients(*netns_);
   ASSERT_THAT(found, SizeIs(1));
-  world_.pods[kCookie].flags |= WEIR_POD_BYPASS;
+  world_.pod_brakes = {kCookie};
   EXPECT_EQ(adopt(found[0].id, {}, true), AdoptResult::managed);
-  world_.pods[kCookie].flags &= ~WEIR_POD_BYPASS;
+  world_.pod_brakes = {};
   world_.services.erase(at(kVip, kPort));
   EXPECT_EQ(adopt(found[0].id, {}, true), AdoptResult::managed);
   status_.state = PodState::waiting;

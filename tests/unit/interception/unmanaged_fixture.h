@@ -3,6 +3,7 @@
 
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 
@@ -74,6 +75,10 @@ struct UnmanagedWorld {
       const auto row = verdicts.find({cookie, vip});
       return row == verdicts.end() ? std::nullopt : std::optional(row->second);
     };
+    rows.pod_brake = [this](uint64_t cookie) -> base::Result<bool> { return pod_brakes.contains(cookie); };
+    rows.service_brake = [this](const base::SocketAddress& vip) -> base::Result<bool> {
+      return service_brakes.contains(vip);
+    };
     return rows;
   }
 
@@ -82,6 +87,8 @@ struct UnmanagedWorld {
   std::map<uint64_t, weir_pod> pods;
   std::map<base::SocketAddress, weir_service> services;
   std::map<std::pair<uint64_t, base::SocketAddress>, weir_verdict> verdicts;
+  std::set<uint64_t> pod_brakes;
+  std::set<base::SocketAddress> service_brakes;
   bool fail = false, fail_verdicts = false, others_beat = false;
   int service_reads = 0;
 };

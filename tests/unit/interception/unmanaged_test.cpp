@@ -51,12 +51,12 @@ TEST(UnmanagedTest, WhatIsNotDivertedNow) {
   const TcpSocket socket = socket_to("10.96.0.10");
   const std::pair<const char*, std::function<void(World&)>> cases[] = {
       {"the node's brake", [](World& w) { w.config.flags = WEIR_CONFIG_BYPASS; }},
-      {"the pod's brake", [](World& w) { w.pods[kCookie].flags |= WEIR_POD_BYPASS; }},
+      {"the pod's brake", [](World& w) { w.pod_brakes = {kCookie}; }},
       {"observed only", [](World& w) { w.pods[kCookie].flags |= WEIR_POD_OBSERVE; }},
       {"excluded", [](World& w) { w.pods[kCookie].excluded_ports_be[0] = htons(50051); }},
       {"no row of the pod", [](World& w) { w.pods.clear(); }},
       {"no row of the service", [](World& w) { w.services.clear(); }},
-      {"the service's brake", [&](World& w) { w.services[socket.id.remote].flags = WEIR_SERVICE_BYPASS; }},
+      {"the service's brake", [&](World& w) { w.service_brakes = {socket.id.remote}; }},
       {"mode none", [&](World& w) { w.services[socket.id.remote].mode = WEIR_MODE_NONE; }},
   };
   for (const auto& [name, change] : cases) {

@@ -72,6 +72,36 @@ TEST_F(VerdictsTest, NothingIsLearnedWhenSwitchedOff) {
   options.after = 0;
   for (int i = 0; i < 10; ++i) verdicts.opaque(kDatabase, kService, start);
   EXPECT_TRUE(learned.empty());
+  EXPECT_FALSE(verdicts.sets_apart(kDatabase, kService, start));
+}
+
+TEST_F(VerdictsTest, PortsAreSetApartWhileOthersMayPassBy) {
+  const auto apart = [&](base::Duration at) { return verdicts.sets_apart(kDatabase, kService, start + at); };
+  EXPECT_FALSE(apart(0s));
+  verdicts.opaque(kDatabase, kService, start);
+  EXPECT_TRUE(apart(0s)) << "it may be learned soon";
+  for (int i = 0; i < 2; ++i) verdicts.opaque(kDatabase, kService, start);
+  EXPECT_TRUE(apart(59s));
+  EXPECT_TRUE(apart(119s)) << "servers have the last that passed by in TIME_WAIT";
+  EXPECT_FALSE(apart(120s)) << "nobody has said anything since";
+  EXPECT_FALSE(verdicts.sets_apart(kOther, kService, start));
+  EXPECT_FALSE(verdicts.sets_apart(kDatabase, "next.default.svc.cluster.local", start));
+  verdicts.opaque(kDatabase, kService, start + 200s);
+  EXPECT_TRUE(apart(200s));
+  verdicts.http2(kDatabase);
+  EXPECT_FALSE(apart(200s));
+}
+
+TEST_F(VerdictsTest, APodsPortsAreNotUsedUp) {
+  verdicts.opaque(kDatabase, kService, start);
+  const auto given = [&](base::Duration at) {
+    uint32_t count = 0;
+    for (int i = 0; i < 30'000; ++i) count += verdicts.sets_apart(kDatabase, kService, start + at);
+    return count;
+  };
+  EXPECT_EQ(given(1s), Verdicts::kMostApart);
+  EXPECT_EQ(given(30s), 0u);
+  EXPECT_EQ(given(61s), Verdicts::kMostApart);
 }
 
 TEST_F(VerdictsTest, MemoryIsBounded) {

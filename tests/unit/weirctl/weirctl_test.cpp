@@ -140,9 +140,8 @@ TEST(Verdicts, AreShownWithTheirTimeAndSamples) {
 TEST(BpfTables, ShowRows) {
   weir_service service{};
   service.mode = WEIR_MODE_L7;
-  service.flags = WEIR_SERVICE_BYPASS;
   service.generation = 9;
-  json row = to_json(base::SocketAddress{*base::IpAddress::parse("10.96.0.10"), 50051}, service);
+  json row = to_json(base::SocketAddress{*base::IpAddress::parse("10.96.0.10"), 50051}, service, true);
   row["service"] = "default/greeter";
   EXPECT_EQ(render_services(json::array({row}), true, false),
             "ADDRESS            MODE   BRAKE   SERVICE           GENERATION\n"
@@ -155,11 +154,11 @@ TEST(BpfTables, ShowRows) {
   pod.excluded_ports_be[0] = htons(9090);
   pod.flags = WEIR_POD_OBSERVE | WEIR_POD_FAIL_CLOSED | WEIR_POD_REDIRECT;
   pod.worker = 1;
-  json alive = to_json(4242, pod), hung = to_json(4343, pod);
+  json alive = to_json(4242, pod, false), hung = to_json(4343, pod, false);
   alive["heartbeat_age_seconds"] = 0.125;
   hung["heartbeat_age_seconds"] = 61.5;
   EXPECT_EQ(
-      render_pods(json::array({alive, hung, to_json(4444, pod)}), true, false),
+      render_pods(json::array({alive, hung, to_json(4444, pod, false)}), true, false),
       "NETNS   POD   IP         LISTENER   WORKER   HEARTBEAT   STATE     EXCLUDED PORTS   FAIL CLOSED   REDIRECT   "
       "GENERATION\n"
       "4242    -     10.0.0.5   61000      1        125ms       observe   9090             yes           yes        0\n"
