@@ -203,7 +203,7 @@ void add_bpf(CLI::App& app, Session& session) {
   bpf->fallthrough();
   bpf->require_subcommand(1);
   using Fetch = base::Result<json> (*)(const Maps&, const Agent&);
-  const auto add = [&](const char* name, const char* help, Fetch fetch, Render render) {
+  const auto add = [&](const char* name, const char* help, Fetch fetch, const Render& render) {
     add_command(*bpf, session, name, help, [&session, fetch, render] {
       const auto maps = Maps::open(session.settings.bpf_dir);
       if (!maps) return fail(maps.error().message);

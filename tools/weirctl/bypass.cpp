@@ -59,7 +59,7 @@ base::Result<bool> brake_one(Maps& maps, const Key& key, bool on) {
   if (before.value() != on)
     if (auto set = maps.set_brake(key, on); !set) return set.error();
   if (before.value()) return true;
-  const auto row = has_row(maps, key);
+  auto row = has_row(maps, key);
   if (row.ok() && !row.value() && on)
     if (auto removed = maps.set_brake(key, false); !removed) return removed.error();
   return row;

@@ -124,7 +124,7 @@ TEST_F(DialTurnsTest, ThoseWhoLeaveMeanwhileLeaveNothing) {
   begin();
   const SlowTurns slow(*this, 2ms);
   for (const auto how : {config::Mode::tcp, config::Mode::detect}) {
-    mode = how;
+    on_worker([&] { return mode = how; });
     open_all();
     settle(20ms);
     EXPECT_GT(stats().dials.value(), 0u);
