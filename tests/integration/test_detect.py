@@ -141,7 +141,8 @@ def test_the_agent_takes_other_source_ports_than_what_passes_by_it(lab, agent, c
                 with client.connect(service.vip, 7003) as connection:
                     assert connection.recv(100) == GREETING
                 wait_until(lambda: seen, 2, "the server has it")
-                ports[agent.bpf_stat("diverted") > diverted].update(port % 2 for port in seen)
+                if i > 0:  # of the first nobody knows that others will pass by
+                    ports[agent.bpf_stat("diverted") > diverted].update(port % 2 for port in seen)
                 if i == 2:
                     agent.wait(lambda: len(verdicts(agent)) == 1, 2, "a verdict")
     assert len(ports[True]) == len(ports[False]) == 1 and ports[True] != ports[False], ports

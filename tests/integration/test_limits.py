@@ -12,6 +12,7 @@ from h2_peers import Backend, Client
 from lab import processes
 from lab.agent import Agent, binary
 from lab.service import Port
+from memory import UncachedAgent
 
 PORT = 50051
 REDIRECT = os.environ.get("WEIR_REDIRECT", "auto") != "off"
@@ -76,15 +77,6 @@ def instead(lab, agent, client):
         if other.running:
             other.stop()
         other.uninstall()
-
-
-class UncachedAgent(Agent):
-    """Without malloc's cache of freed blocks for each thread: a few hundred blocks, in other pages after each burst,
-    each of which keeps its page resident. That alone moves the RSS by up to 7 %."""
-
-    @property
-    def argv(self):
-        return ["env", "GLIBC_TUNABLES=glibc.malloc.tcache_count=0", *super().argv]
 
 
 def settled_kib(agent, peak) -> int:

@@ -157,10 +157,14 @@ void Worker::give_memory_back() {
   reactor_->buffers().trim();
   // The allocator keeps what is free below something that is not, unless it is asked. That takes some milliseconds, so
   // it is asked once after a burst, when the lists above have become short, and once more when they give nothing more.
-  const bool burst_is_over = peak_load_ > kBurst + 2 * load && exchanges_.kept() <= kBurst && freed <= kSettled;
+  // The lists give back only what was idle since they were looked at last, so the first look after a burst brings
+  // nothing.
+  const bool risen = std::exchange(peak_seen_, peak_load_) != peak_load_;
+  const bool burst_is_over =
+      !risen && peak_load_ > kBurst + 2 * load && exchanges_.kept() <= kBurst && freed <= kSettled;
   if (!burst_is_over && !(rest_follows_ && freed == 0)) return;
   malloc_trim(0);
-  peak_load_ = load;
+  peak_load_ = peak_seen_ = load;
   rest_follows_ = freed > 0;
 }
 

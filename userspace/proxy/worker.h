@@ -181,6 +181,7 @@ class Worker {
   base::Instant shared_until_{};  // others than last_active_ were active shortly before
   bool shedding_ = false;
   size_t peak_load_ = 0;       // transports and exchanges, since the allocator was asked to give memory back
+  size_t peak_seen_ = 0;       // the same at the last look
   bool rest_follows_ = false;  // it was asked while the lists of free objects still gave some up
   uint64_t seed_ = 0;
   bool draining_ = false;
