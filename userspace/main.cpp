@@ -1,17 +1,16 @@
 // weir-agent: flags, wiring, run, drain.
-#include <malloc.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 
 #include <cerrno>
-#include <climits>
 #include <iostream>
 
 #include "admin/server.h"
 #include "base/log.h"
 #include "control/node.h"
 #include "flags.h"
+#include "proxy/heap.h"
 #include "telemetry/access_log.h"
 #include "wiring.h"
 
@@ -20,7 +19,6 @@ namespace {
 using namespace weir;
 
 constexpr int kExitUsage = 64, kExitFailure = 1;
-constexpr int kOtherArenas = 4;  // main's, the two logs', and one for all later threads
 
 // Every pod brings sockets: take what the hard limit gives. Returns the limit, 0 if there is none.
 uint64_t raise_descriptor_limit() {
@@ -52,14 +50,6 @@ void block_termination_signals() {
   signal(SIGPIPE, SIG_IGN);
 }
 
-// The workers allocate in bursts, and have an arena each; the others, among them every thread of the admin server, can
-// share: glibc would keep up to eight a core, with some free memory in each. What a burst took is given back by the
-// workers (Worker::give_memory_back), not while they free it: that would be a system call per 128 KiB.
-void set_up_allocator(uint32_t workers) {
-  mallopt(M_ARENA_MAX, static_cast<int>(workers) + kOtherArenas);
-  mallopt(M_TRIM_THRESHOLD, INT_MAX);
-}
-
 // Where the configuration comes from besides the manifests.
 base::Result<std::optional<kubernetes::ApiAccess>> api_access(const Flags& flags) {
   if (flags.kubeconfig.empty() && !flags.node.manifests.empty()) return std::optional<kubernetes::ApiAccess>();
@@ -79,7 +69,7 @@ int run_node(Flags flags) {
     return kExitUsage;
   }
   flags.node.descriptor_limit = raise_descriptor_limit();
-  set_up_allocator(flags.node.workers);
+  proxy::set_up_heap(flags.node.workers);
   auto api = api_access(flags);
   if (!api) {
     std::cerr << "weir-agent: " << api.error().message << "\n";

@@ -65,7 +65,9 @@ void ReceiveBuffers::restock() {
     ++in_ring_;
   }
   unneeded_ = std::min(unneeded_, free_.size());
-  if (added > 0) io_uring_buf_ring_advance(buffer_ring_, added);
+  if (added == 0) return;
+  io_uring_buf_ring_advance(buffer_ring_, added);
+  excess_is_empty_ = false;
 }
 
 void ReceiveBuffers::trim() {
@@ -75,6 +77,16 @@ void ReceiveBuffers::trim() {
   for (const size_t end = without_memory_ + n; without_memory_ < end; ++without_memory_)
     madvise(buffers_[free_[without_memory_]]->data(), kBufferSize, MADV_DONTNEED);
   unneeded_ = free_.size();
+  if (in_ring_ > stock_ && !excess_is_empty_) empty_the_excess();
+}
+
+// The kernel writes into buffers only while this thread is in io_uring_enter() (IORING_SETUP_DEFER_TASKRUN), and takes
+// the oldest first. So the newest can be emptied as long as each that was written to has been taken.
+void ReceiveBuffers::empty_the_excess() {
+  if (io_uring_cq_ready(&ring_) > 0 || io_uring_cq_has_overflow(&ring_)) return;
+  for (uint16_t entry = buffer_ring_->tail, n = in_ring_ - stock_; n > 0; --n)
+    madvise(reinterpret_cast<void*>(buffer_ring_->bufs[--entry & (kRingEntries - 1)].addr), kBufferSize, MADV_DONTNEED);
+  excess_is_empty_ = true;
 }
 
 void ReceiveBuffers::recycle(base::Buffer* buffer) {

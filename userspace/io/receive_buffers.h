@@ -35,8 +35,8 @@ class ReceiveBuffers {
   void ran_out() { ran_out_ = true; }
   // Refills the ring; once a turn.
   void restock();
-  // Once a second: fits the stock to what was taken since the last call, and gives the kernel the memory of half the
-  // buffers that nobody needed since then.
+  // Once a second, between turns: fits the stock to what was taken since the last call, and gives the kernel the memory
+  // of half the buffers that nobody needed since then, and of those in the ring beyond the stock.
   void trim();
   // restock() would have something to add.
   bool can_restock() const { return !free_.empty() || can_grow(); }
@@ -51,6 +51,7 @@ class ReceiveBuffers {
   static void recycle(base::Buffer* buffer);
   bool can_grow() const;
   bool grow();
+  void empty_the_excess();
 
   io_uring& ring_;
   io_uring_buf_ring* buffer_ring_ = nullptr;
@@ -60,6 +61,7 @@ class ReceiveBuffers {
   uint32_t taken_ = 0;       // in this turn
   uint32_t most_taken_ = 0;  // in one turn since the last trim()
   bool ran_out_ = false;
+  bool excess_is_empty_ = true;  // what is in the ring beyond stock_ has no memory
   std::vector<std::unique_ptr<PooledBuffer>> buffers_;  // by buffer id
   std::vector<uint16_t> free_;                          // last in, first out: warm in the cache
   size_t unneeded_ = 0;                                 // the fewest that were free since the last trim()

@@ -1,6 +1,5 @@
 #include "proxy/worker.h"
 
-#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 
@@ -10,6 +9,7 @@
 #include <random>
 
 #include "http2/pool.h"
+#include "proxy/heap.h"
 #include "proxy/inbound.h"
 #include "proxy/tcp_relay.h"
 
@@ -163,7 +163,7 @@ void Worker::give_memory_back() {
   const bool burst_is_over =
       !risen && peak_load_ > kBurst + 2 * load && exchanges_.kept() <= kBurst && freed <= kSettled;
   if (!burst_is_over && !(rest_follows_ && freed == 0)) return;
-  malloc_trim(0);
+  give_heap_back();
   peak_load_ = peak_seen_ = load;
   rest_follows_ = freed > 0;
 }
