@@ -18,7 +18,7 @@ SOURCES = $(shell git ls-files '*.cpp' '*.h' 'bpf/*.c')
 LABS ?= 3
 SIDE_BY_SIDE = $(PYTEST) -n $(LABS) --dist loadfile
 # These have the machine for themselves.
-MEASURING = $(addsuffix .py,$(addprefix tests/integration/test_,allocations attacks bench distribution hung_agent kernel_memory limits))
+MEASURING = $(addsuffix .py,$(addprefix tests/integration/test_,allocations attacks bench detection_cost distribution hung_agent kernel_memory limits))
 # More arguments for pytest, e.g. PYTEST_ARGS='-k drain -x'.
 PYTEST_ARGS ?=
 EMPTY :=

@@ -18,6 +18,7 @@ import pytest
 from attack_rows import ASKING, BACKEND_ROWS, ROWS, UNFINISHED, Row, up_limit
 from attackers import Backend, HostileBackend, attack
 from lab.service import Port
+from latency import latency
 
 AGENT_CPU, OTHER_CPU = 0, 1
 SERVICE_PORT, BACKEND_PORT = 80, 8080
@@ -49,8 +50,6 @@ class Node:
         self.honest, self.attacker = (lab.pod(name, dataplane="enabled") for name in ("honest", "attacker"))
         services = (("echo", self.echo), ("attacked", self.attacked), ("hostile", self.hostile), ("silent", self.silent))
         self.vip = {name: lab.service(name, [Port("grpc", SERVICE_PORT, BACKEND_PORT)], [pod]).vip for name, pod in services}
-        self.body = lab.folder / "body"
-        self.body.write_bytes(bytes(5))
         self.agent = lab.agent(
             arguments=["--pod-max-connections", "500", "--pod-max-streams", "3000", "--pod-max-memory", "32MiB",
                        "--send-timeout", "1s"]
@@ -92,17 +91,7 @@ class Node:
 
     def latency(self, seconds: float) -> int:
         """The honest pod's RPCs for that long, one after the other: their latency at 99 %, in microseconds."""
-        log = self.lab.folder / "latency.log"
-        log.unlink(missing_ok=True)
-        self.honest.run(
-            [*self.first, "taskset", "-c", OTHER_CPU, "h2load", "-c", 1, "-m", 1, "-D", f"{int(seconds * 1000)}ms", "-d", self.body,
-             "-H", "content-type: application/grpc", f"--log-file={log}", f"http://{self.vip['echo']}/"]
-        )  # fmt: skip
-        rows = [line.split("\t") for line in log.read_text().splitlines()]
-        assert [row for row in rows if row[1] != "200"] == [], "the honest pod's RPCs failed"
-        if len(rows) < 100 * seconds:
-            return int(1e6 * seconds)  # held up
-        return sorted(int(row[2]) for row in rows)[int(0.99 * len(rows))]
+        return latency(self.honest, self.vip["echo"], SERVICE_PORT, seconds, [*self.first, "taskset", "-c", OTHER_CPU])
 
     def idle(self) -> bool:
         spent = self.cpu_seconds()

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cassert>
 #include <cstring>
+#include <new>
 #include <stdexcept>
 #include <utility>
 
@@ -19,6 +20,13 @@ struct ReceiveBuffers::PooledBuffer : base::Buffer {
       : Buffer(data, kBufferSize, &ReceiveBuffers::recycle), pool(owner), id(buffer_id) {}
   ReceiveBuffers& pool;
   uint16_t id;
+};
+
+// What is mapped at a time: the bytes of kBlock buffers, and behind them the objects. Those are never freed; among what
+// a connection has, in the heap, each would keep its page from going back.
+struct ReceiveBuffers::Block {
+  uint8_t bytes[kBlock][kBufferSize];
+  alignas(PooledBuffer) uint8_t objects[kBlock][sizeof(PooledBuffer)];
 };
 
 ReceiveBuffers::ReceiveBuffers(io_uring& ring, uint32_t max_buffers) : ring_(ring), max_buffers_(max_buffers) {
@@ -42,14 +50,14 @@ ReceiveBuffers::ReceiveBuffers(io_uring& ring, uint32_t max_buffers) : ring_(rin
 ReceiveBuffers::~ReceiveBuffers() {
   io_uring_unregister_buf_ring(&ring_, kGroup);
   munmap(buffer_ring_, kRingEntries * sizeof(io_uring_buf));
-  for (size_t i = 0; i < buffers_.size(); i += kBlock) munmap(buffers_[i]->data(), size_t{kBlock} * kBufferSize);
+  for (size_t i = 0; i < buffers_.size(); i += kBlock) munmap(buffers_[i]->data(), sizeof(Block));
 }
 
 base::Slice ReceiveBuffers::take(uint16_t buffer_id, uint32_t size) {
   assert(buffer_id < buffers_.size());
   --in_ring_;
   ++taken_;
-  PooledBuffer* buffer = buffers_[buffer_id].get();
+  PooledBuffer* buffer = buffers_[buffer_id];
   return base::Slice(buffer, buffer->data(), size);
 }
 
@@ -58,7 +66,7 @@ void ReceiveBuffers::restock() {
   if (std::exchange(ran_out_, false)) stock_ = std::min(2 * stock_, kRingEntries);
   int added = 0;
   while (in_ring_ < stock_ && (!free_.empty() || grow())) {
-    PooledBuffer* buffer = buffers_[free_.back()].get();
+    PooledBuffer* buffer = buffers_[free_.back()];
     free_.pop_back();
     io_uring_buf_ring_add(buffer_ring_, buffer->data(), kBufferSize, buffer->id, io_uring_buf_ring_mask(kRingEntries),
                           added++);
@@ -98,14 +106,13 @@ bool ReceiveBuffers::can_grow() const { return buffers_.size() + kBlock <= max_b
 
 bool ReceiveBuffers::grow() {
   if (!can_grow()) return false;
-  void* memory =
-      mmap(nullptr, size_t{kBlock} * kBufferSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void* memory = mmap(nullptr, sizeof(Block), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) return false;
+  auto& block = *static_cast<Block*>(memory);
   free_.reserve(buffers_.size() + kBlock);
   for (uint32_t i = 0; i < kBlock; ++i) {
     const auto id = static_cast<uint16_t>(buffers_.size());
-    auto* data = static_cast<uint8_t*>(memory) + size_t{i} * kBufferSize;
-    buffers_.push_back(std::make_unique<PooledBuffer>(*this, id, data));
+    buffers_.push_back(new (block.objects[i]) PooledBuffer(*this, id, block.bytes[i]));
     free_.push_back(id);
   }
   return true;

@@ -9,7 +9,6 @@
 #include <liburing.h>
 
 #include <cstdint>
-#include <memory>
 #include <vector>
 
 #include "base/buffer.h"
@@ -48,6 +47,7 @@ class ReceiveBuffers {
 
  private:
   struct PooledBuffer;
+  struct Block;
   static void recycle(base::Buffer* buffer);
   bool can_grow() const;
   bool grow();
@@ -61,11 +61,11 @@ class ReceiveBuffers {
   uint32_t taken_ = 0;       // in this turn
   uint32_t most_taken_ = 0;  // in one turn since the last trim()
   bool ran_out_ = false;
-  bool excess_is_empty_ = true;  // what is in the ring beyond stock_ has no memory
-  std::vector<std::unique_ptr<PooledBuffer>> buffers_;  // by buffer id
-  std::vector<uint16_t> free_;                          // last in, first out: warm in the cache
-  size_t unneeded_ = 0;                                 // the fewest that were free since the last trim()
-  size_t without_memory_ = 0;                           // that many at the beginning of free_
+  bool excess_is_empty_ = true;         // what is in the ring beyond stock_ has no memory
+  std::vector<PooledBuffer*> buffers_;  // by buffer id
+  std::vector<uint16_t> free_;          // last in, first out: warm in the cache
+  size_t unneeded_ = 0;                 // the fewest that were free since the last trim()
+  size_t without_memory_ = 0;           // that many at the beginning of free_
 };
 
 }  // namespace weir::io

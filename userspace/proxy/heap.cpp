@@ -7,7 +7,7 @@
 
 namespace weir::proxy {
 namespace {
-constexpr uint32_t kOtherArenas = 4;           // main's, the two logs', and one for all later threads
+constexpr uint32_t kOtherArenas = 4;            // main's, the two logs', and one for all later threads
 constexpr size_t kLargeForTheArena = 64 << 10;  // freeing as much makes glibc look at the end of the arena
 }  // namespace
 

@@ -21,8 +21,9 @@ constexpr auto kHeartbeat = std::chrono::milliseconds(250);  // a quarter of wha
 // short; beside others it delays them by the smaller one.
 constexpr int64_t kLoneQuantum = 4096;
 constexpr int64_t kSharedQuantum = 24;
-constexpr size_t kBurst = 256;          // connections and RPCs: fewer leave nothing worth a trim of the allocator
+constexpr size_t kBurst = 256;          // connections and RPCs: fewer leave nothing worth asking the allocator
 constexpr size_t kSettled = 64 * 1024;  // bytes freed in a tick
+constexpr int kQuietLooks = 4;          // ticks
 constexpr auto kSharedFor = std::chrono::milliseconds(100);
 
 // splice() to a connection that is broken raises it, and knows no MSG_NOSIGNAL.
@@ -152,20 +153,23 @@ void Worker::beat(base::Instant now) {
 
 void Worker::give_memory_back() {
   const size_t load = transports_.size() + exchanges_.in_use();
-  peak_load_ = std::max(peak_load_, load + exchanges_.kept());
+  const size_t busiest = std::max(load, std::exchange(busiest_, load));
+  peak_load_ = std::max(peak_load_, busiest + exchanges_.kept());
   const size_t freed = exchanges_.trim() * sizeof(Exchange) + http2::pool::trim();
   reactor_->buffers().trim();
   // The allocator keeps what is free below something that is not, unless it is asked. That takes some milliseconds, so
   // it is asked once after a burst, when the lists above have become short, and once more when they give nothing more.
-  // The lists give back only what was idle since they were looked at last, so the first look after a burst brings
-  // nothing.
-  const bool risen = std::exchange(peak_seen_, peak_load_) != peak_load_;
-  const bool burst_is_over =
-      !risen && peak_load_ > kBurst + 2 * load && exchanges_.kept() <= kBurst && freed <= kSettled;
-  if (!burst_is_over && !(rest_follows_ && freed == 0)) return;
-  give_heap_back();
-  peak_load_ = peak_seen_ = load;
-  rest_follows_ = freed > 0;
+  // They, and the access log, give back only what was idle since they were looked at last, so the first looks after a
+  // burst bring nothing.
+  quiet_looks_ = peak_load_ > kBurst + 2 * busiest ? quiet_looks_ + 1 : 0;
+  if (quiet_looks_ >= kQuietLooks && exchanges_.kept() <= kBurst && freed <= kSettled) {
+    give_heap_back();
+    peak_load_ = busiest;
+    rest_follows_ = freed > 0;
+  } else if (rest_follows_ && freed == 0) {
+    give_heap_back();
+    rest_follows_ = false;
+  }
 }
 
 void Worker::flush() {
@@ -254,7 +258,7 @@ void Worker::shed() {
 void Worker::adopt(std::unique_ptr<Transport> transport) {
   transport->index_ = transports_.size();
   transports_.push_back(std::move(transport));
-  peak_load_ = std::max(peak_load_, transports_.size());
+  busiest_ = std::max(busiest_, transports_.size());
   ++stats_.transports;
 }
 

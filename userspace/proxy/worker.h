@@ -180,8 +180,9 @@ class Worker {
   const Source* last_active_ = nullptr;
   base::Instant shared_until_{};  // others than last_active_ were active shortly before
   bool shedding_ = false;
-  size_t peak_load_ = 0;       // transports and exchanges, since the allocator was asked to give memory back
-  size_t peak_seen_ = 0;       // the same at the last look
+  size_t busiest_ = 0;         // transports and exchanges, since the last tick
+  size_t peak_load_ = 0;       // the same, since the allocator was asked to give memory back
+  int quiet_looks_ = 0;        // ticks in a row with far less than that
   bool rest_follows_ = false;  // it was asked while the lists of free objects still gave some up
   uint64_t seed_ = 0;
   bool draining_ = false;

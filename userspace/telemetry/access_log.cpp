@@ -16,6 +16,8 @@ namespace {
 // Between two looks at the queue: lines are written in batches, and a busy worker wakes the
 // writer at most a hundred times a second.
 constexpr auto kBatchEvery = std::chrono::milliseconds(10);
+// A burst's records are freed when nobody needed them for so long.
+constexpr auto kTrimEvery = std::chrono::seconds(1);
 constexpr int kStuckAfterMs = 1000;
 
 base::Result<base::Fd> open_file(const std::string& path) {
@@ -85,7 +87,6 @@ base::Result<std::unique_ptr<AccessLog>> AccessLog::open(AccessLogOptions option
 AccessLog::AccessLog(AccessLogOptions options, base::Fd file, bool regular)
     : options_(std::move(options)), file_(std::move(file)), regular_(regular), mode_(options_.mode) {
   queue_.resize(std::max<size_t>(options_.queue, 1));
-  for (auto& record : queue_) record = std::make_unique<LogRecord>();
   writer_ = std::thread([this] { run(); });
 }
 
@@ -115,27 +116,36 @@ void AccessLog::push(std::unique_ptr<LogRecord>& record) {
     first = used_ == 0;
     std::swap(queue_[used_++], record);
   }
+  if (!record) record = std::make_unique<LogRecord>();
   if (first) queued_.notify_one();
 }
 
 void AccessLog::run() {
   Batch batch(queue_.size());
-  for (auto& record : batch) record = std::make_unique<LogRecord>();
+  size_t most = 0;  // records at once since the last trim
+  auto next_trim = std::chrono::steady_clock::now() + kTrimEvery;
   for (bool last = false; !last;) {
     size_t count = 0;
     {
       std::unique_lock lock(queue_mutex_);
-      queued_.wait(lock, [this] { return used_ > 0 || stopping_; });
-      queued_.wait_for(lock, kBatchEvery, [this] { return stopping_; });
+      if (queued_.wait_until(lock, next_trim, [this] { return used_ > 0 || stopping_; }))
+        queued_.wait_for(lock, kBatchEvery, [this] { return stopping_; });
       last = stopping_;
       batch.swap(queue_);
       count = std::exchange(used_, 0);
     }
     write_out({batch.data(), count});
+    most = std::max(most, count);
+    if (const auto now = std::chrono::steady_clock::now(); now >= next_trim) {
+      // The other batch, which the workers fill now, gets its turn the next time or the one after.
+      for (size_t i = most; i < batch.size(); ++i) batch[i].reset();
+      most = 0;
+      next_trim = now + kTrimEvery;
+    }
   }
 }
 
-void AccessLog::Ring::keep(const LogRecord& record, size_t capacity) {
+void AccessLog::Ring::keep(const Kept& record, size_t capacity) {
   if (records.size() < capacity) {
     records.push_back(record);
   } else if (capacity > 0) {
@@ -149,8 +159,9 @@ void AccessLog::write_out(std::span<const std::unique_ptr<LogRecord>> batch) {
     std::lock_guard lock(ring_mutex_);
     for (const auto& record : batch) {
       record->sequence = ++last_sequence_;
-      recent_.keep(*record, options_.ring);
-      if (record->failed()) failures_.keep(*record, options_.ring);
+      const auto kept = std::make_shared<const LogRecord>(*record);
+      recent_.keep(kept, options_.ring);
+      if (record->failed()) failures_.keep(kept, options_.ring);
     }
   }
   // Whole lines in pieces of at most PIPE_BUF: a pipe takes such a piece whole once it polls
@@ -199,8 +210,8 @@ std::string AccessLog::tail(const LogFilter& filter, size_t count) const {
   std::string out = "[";
   std::lock_guard lock(ring_mutex_);
   for (const Ring* ring : {&recent_, &failures_}) {
-    for (const LogRecord& record : ring->records) {
-      if (passes(filter, record)) found.push_back(&record);
+    for (const Kept& record : ring->records) {
+      if (passes(filter, *record)) found.push_back(record.get());
     }
   }
   std::sort(found.begin(), found.end(), [](auto* a, auto* b) { return a->sequence < b->sequence; });

@@ -56,7 +56,7 @@ class AccessLog {
   // What the namespace has of its own; nullopt: mode().
   std::optional<LogMode> mode_of(std::string_view namespace_name) const;
 
-  // Queues the record, and gives back another one to fill. Any thread.
+  // Queues the record, and leaves another one to fill in its place. Any thread.
   void push(std::unique_ptr<LogRecord>& record);
   uint64_t written() const { return written_.load(std::memory_order_relaxed); }
   uint64_t dropped() const { return dropped_.load(std::memory_order_relaxed); }
@@ -66,12 +66,14 @@ class AccessLog {
   std::string tail(const LogFilter& filter, size_t count) const;
 
  private:
+  // Those that were written are filled anew. A place that was never needed, or not of late, has none.
   using Batch = std::vector<std::unique_ptr<LogRecord>>;
+  using Kept = std::shared_ptr<const LogRecord>;
   // The last records, each replaced by the one `capacity` later.
   struct Ring {
-    std::vector<LogRecord> records;
+    std::vector<Kept> records;
     size_t next = 0;
-    void keep(const LogRecord& record, size_t capacity);
+    void keep(const Kept& record, size_t capacity);
   };
 
   AccessLog(AccessLogOptions options, base::Fd file, bool regular);

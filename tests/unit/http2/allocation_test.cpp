@@ -11,14 +11,6 @@
 
 #include "http2/connection.h"
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define WEIR_SANITIZER_ALLOCATES 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define WEIR_SANITIZER_ALLOCATES 1
-#endif
-#endif
-
 namespace {
 std::atomic<uint64_t> allocations{0};
 }  // namespace

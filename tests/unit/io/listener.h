@@ -5,7 +5,7 @@
 
 namespace weir::io {
 
-struct Listener final : SocketEvents {
+struct Listener : SocketEvents {
   void on_connected(int) override {}
   void on_received(base::Slice) override { ++chunks; }
   void on_receive_end(int) override {}

@@ -5,9 +5,12 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include <chrono>
 #include <cstring>
 #include <nlohmann/json.hpp>
+#include <thread>
 
+#include "counting_allocator.h"
 #include "mesh.h"
 #include "telemetry/escape.h"
 
@@ -201,6 +204,20 @@ TEST_F(AccessLogTest, DropsAndCountsWhatDoesNotFit) {
   log.reset();
   EXPECT_LT(std::chrono::steady_clock::now() - begun, std::chrono::seconds(4));
   ::close(reader);
+}
+
+TEST_F(AccessLogTest, WhatABurstTookIsFreed) {
+  constexpr int kBurst = 500;
+  auto log = open({.ring = 0});
+  const int64_t before = live_allocations();
+  for (int i = 0; i < kBurst; ++i) push(*log, mesh_.rpc(), "/burst");
+  EXPECT_GE(live_allocations(), before + kBurst);
+  const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  const auto settled = [&] { return live_allocations() <= before + kBurst / 10; };
+  while (!settled() && std::chrono::steady_clock::now() < give_up)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  EXPECT_TRUE(settled()) << live_allocations() << " blocks after " << before;
+  EXPECT_EQ(log->written(), static_cast<uint64_t>(kBurst));
 }
 
 TEST_F(AccessLogTest, TailFiltersAndGoesOnAfterASequence) {
