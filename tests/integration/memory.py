@@ -1,18 +1,7 @@
-"""What an agent has resident, for tests of what it holds and gives back."""
+"""What an agent has resident at most."""
 
 import re
 from pathlib import Path
-
-from lab.agent import Agent
-
-
-class UncachedAgent(Agent):
-    """Without malloc's cache of freed blocks for each thread: a few hundred blocks, in other pages after each burst,
-    each of which keeps its page resident. That alone moves the RSS by up to 7 %."""
-
-    @property
-    def argv(self):
-        return ["env", "GLIBC_TUNABLES=glibc.malloc.tcache_count=0", *super().argv]
 
 
 class Peak:

@@ -165,6 +165,7 @@ def test_hostile_connections_take_little_and_all_of_it_comes_back(agent, bystand
         agent.wait(lambda: agent.resident_kib() <= BACK * resident, 25, f"the memory is back at {resident} KiB")
         print(f"at most {peak.growth_kib()} KiB more, then {agent.resident_kib()} of {resident} KiB")
         assert peak.growth_kib() <= MORE_KIB
+    assert agent.log.read_text().count("ended: ") < 20, "the agent's log is the node's disk"
 
 
 @pytest.mark.parametrize("opening", OPENINGS.values(), ids=OPENINGS)

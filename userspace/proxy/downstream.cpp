@@ -28,8 +28,7 @@ http::StreamEvents* Downstream::on_stream(http::Stream& stream) {
 void Downstream::on_ended(const char*) {
   if (connection().error()[0] == '\0') return;
   ++worker().stats().downstream_protocol_errors;
-  base::log::info("connection of {} to {} ended: {}", source().pod().qualified_name(), dialled_.address.to_string(),
-                  connection().error());
+  source().complain("connection to " + dialled_.address.to_string() + " ended: " + connection().error());
 }
 
 }  // namespace weir::proxy

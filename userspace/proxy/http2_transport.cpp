@@ -130,8 +130,7 @@ void Http2Transport::on_limit(http2::Limit limit, http2::LimitAction action) {
   LimitCounter& counter = limit_counters_[http2::index_of(limit)];
   if (action == http2::LimitAction::enforce) return void(++counter.enforced);
   ++counter.drained;
-  base::log::info("a connection of {} is drained: {}", source().pod().qualified_name(),
-                  http2::kLimitNames[http2::index_of(limit)]);
+  source().complain("a connection is drained: " + std::string(http2::kLimitNames[http2::index_of(limit)]));
 }
 
 void Http2Transport::on_probe_returned() {

@@ -1,7 +1,9 @@
 #include "proxy/source.h"
 
 #include <cerrno>
+#include <utility>
 
+#include "base/log.h"
 #include "proxy/downstream.h"
 #include "proxy/worker.h"
 
@@ -10,6 +12,7 @@ namespace {
 // What waits for a pod refers to receive buffers up to here: four times as much may then be pinned, half of what
 // a worker has.
 constexpr int64_t kUncopied = 16 << 20;
+constexpr auto kBetweenComplaints = std::chrono::seconds(1);
 constexpr uint64_t kLent = 4;  // the part of a pod's memory up to which Connection::lend() is used
 
 int seconds(base::Duration duration) {  // as setsockopt() takes them
@@ -139,6 +142,16 @@ void Source::refill() {
   turn_ = worker_.reactor().turns();
   const int64_t quantum = worker_.quantum(*this);
   credit_ = std::min(credit_ + quantum, quantum);
+}
+
+void Source::complain(const std::string& what) {
+  const base::Instant now = worker_.reactor().now();
+  if (now < complains_from_) return void(++unsaid_);
+  complains_from_ = now + kBetweenComplaints;
+  const uint64_t unsaid = std::exchange(unsaid_, 0);
+  if (unsaid == 0) return base::log::info("pod {}: {}", pod().qualified_name(), what);
+  base::log::info("pod {}: {} (and {} lines of this pod's left out since the last one)", pod().qualified_name(), what,
+                  unsaid);
 }
 
 }  // namespace weir::proxy

@@ -85,6 +85,8 @@ class Source : public http2::Hook<InTurn> {
   // Little waits as yet: bodies that the pod leaves unread need not hold up others on their connection.
   bool may_lend() const;
   int64_t memory() const { return memory_; }
+  // A line in the agent's log about what the pod did wrong: one a second, which says how many were left out before it.
+  void complain(const std::string& what);
 
   // The turn (deficit round-robin): what a pod does costs credit, of which each turn brings a quantum. Without
   // any left, what came waits for the next turn.
@@ -127,6 +129,8 @@ class Source : public http2::Hook<InTurn> {
   http2::List<TakesTurns, InTurn> work_;
   bool behind_ = false;  // some of work_ is left from the turn before
   Verdicts verdicts_;
+  base::Instant complains_from_{};
+  uint64_t unsaid_ = 0;
 };
 
 }  // namespace weir::proxy

@@ -5,7 +5,7 @@
 
 namespace weir::telemetry {
 
-uint64_t allocations();     // of the calling thread, ever
+uint64_t allocations();      // of the calling thread, ever
 int64_t live_allocations();  // of all threads, not given back yet
 
 }  // namespace weir::telemetry

@@ -259,7 +259,8 @@ std::string pinged(grpc::GenericStub& stub) {
       call.exchange(block(1, 10));
       call.end();
       const std::string connection = call.header("x-connection");
-      if (connections.emplace(call.header("x-server"), connection).first->second != connection) return "another connection";
+      if (connections.emplace(call.header("x-server"), connection).first->second != connection)
+        return "another connection";
     }
     std::this_thread::sleep_for(pause);
   }
