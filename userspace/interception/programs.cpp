@@ -91,7 +91,7 @@ base::Result<void> make_directories(const std::string& bpf_dir) {
 }
 
 base::Error load_error(int code, const LibbpfLog& log) {
-  std::string message = "load the BPF programs: " + std::string(std::strerror(code));
+  std::string message = base::system_error("load the BPF programs", code).message;
   if (code == EPERM || code == EACCES) message += " (needs CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON)";
   if (access("/sys/kernel/btf/vmlinux", R_OK) != 0) message += " (this kernel has no BTF: CONFIG_DEBUG_INFO_BTF)";
   std::string lines = log.last_lines(kLogLinesShown);

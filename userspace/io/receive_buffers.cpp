@@ -4,10 +4,11 @@
 
 #include <algorithm>
 #include <cassert>
-#include <cstring>
 #include <new>
 #include <stdexcept>
 #include <utility>
+
+#include "base/result.h"
 
 namespace weir::io {
 namespace {
@@ -42,7 +43,7 @@ ReceiveBuffers::ReceiveBuffers(io_uring& ring, uint32_t max_buffers) : ring_(rin
   registration.bgid = kGroup;
   if (const int error = io_uring_register_buf_ring(&ring_, &registration, 0); error != 0) {
     munmap(memory, bytes);
-    throw std::runtime_error(std::string("registering receive buffers: ") + std::strerror(-error));
+    throw std::runtime_error(base::system_error("registering receive buffers", -error).message);
   }
   restock();
 }
@@ -93,7 +94,7 @@ void ReceiveBuffers::trim() {
 void ReceiveBuffers::empty_the_excess() {
   if (io_uring_cq_ready(&ring_) > 0 || io_uring_cq_has_overflow(&ring_)) return;
   for (uint16_t entry = buffer_ring_->tail, n = in_ring_ - stock_; n > 0; --n)
-    madvise(reinterpret_cast<void*>(buffer_ring_->bufs[--entry & (kRingEntries - 1)].addr), kBufferSize, MADV_DONTNEED);
+    madvise(buffers_[buffer_ring_->bufs[--entry & (kRingEntries - 1)].bid]->data(), kBufferSize, MADV_DONTNEED);
   excess_is_empty_ = true;
 }
 

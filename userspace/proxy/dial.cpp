@@ -98,7 +98,7 @@ void Dial::fail(telemetry::Flag flag) {
 }
 
 void Dial::on_connected(int error) {
-  if (error != 0) return connect_failed(std::strerror(error));  // NOLINT(concurrency-mt-unsafe): not glibc's
+  if (error != 0) return connect_failed(std::strerror(error));  // NOLINT(concurrency-mt-unsafe): glibc's is safe
   timeout_.cancel();
   failure_ = "";
   connected_ = true;

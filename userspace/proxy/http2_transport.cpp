@@ -121,7 +121,8 @@ void Http2Transport::on_receive_end(int error) {
     end_ = error;
     return;
   }
-  close(error == 0 ? "connection closed by peer" : std::strerror(error));
+  close(error == 0 ? "connection closed by peer"
+                   : std::strerror(error));  // NOLINT(concurrency-mt-unsafe): glibc's is safe
 }
 
 void Http2Transport::on_output() { needs_flush(); }
@@ -172,7 +173,7 @@ void Http2Transport::send_output() {
 }
 
 void Http2Transport::on_sent(int result) {
-  if (result < 0) return close(std::strerror(-result));
+  if (result < 0) return close(std::strerror(-result));  // NOLINT(concurrency-mt-unsafe): glibc's is safe
   connection_.written(static_cast<size_t>(result));
   if (redirected_) redirected_->sent(static_cast<size_t>(result));
   account();

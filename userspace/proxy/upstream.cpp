@@ -21,7 +21,7 @@ Upstream::~Upstream() { --worker().stats().upstream_connections; }
 
 void Upstream::on_connected(int error) {
   if (ended()) return;
-  if (error != 0) return fail(std::strerror(error));
+  if (error != 0) return fail(std::strerror(error));  // NOLINT(concurrency-mt-unsafe): glibc's is safe
   go_on({});
 }
 
