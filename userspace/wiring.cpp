@@ -244,6 +244,7 @@ admin::Sources admin_sources(control::Node& node, const control::NodeOptions& op
                              std::shared_ptr<admin::PortCounters> port) {
   const base::Instant started = base::MonotonicClock::now();
   admin::Sources sources;
+  sources.stuck = [&node] { return node.stuck(); };
   sources.ready = [&node, manifests = options.manifests] { return readiness(node, manifests); };
   sources.stats = [&node, options, started] { return agent_stats(node, options, started); };
   sources.snapshot = [&node] { return node.status()->snapshot; };

@@ -14,6 +14,7 @@ from h2_peers import Client
 PTRACE_DETACH, PTRACE_SEIZE, PTRACE_INTERRUPT = 17, 0x4206, 0x4207
 LIMIT = 1.0  # seconds of silence after which a worker is taken for hung
 SLACK = 0.05
+STUCK = 10  # seconds after which the agent is to be started anew
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +37,15 @@ def stopped(agent):
         os.kill(agent.pid, signal.SIGCONT)
 
 
-@contextmanager
-def one_thread_stopped(agent, name: str):
-    """As stopped(), for one thread, by ptrace."""
+def thread_of(agent, name: str) -> int:
     tasks = Path(f"/proc/{agent.pid}/task")
     (thread,) = (int(task.name) for task in tasks.iterdir() if (task / "comm").read_text().strip() == name)
+    return thread
+
+
+@contextmanager
+def one_thread_stopped(thread: int):
+    """As stopped(), for one thread, by ptrace."""
     libc = ctypes.CDLL(None, use_errno=True)
 
     def ptrace(request: int) -> None:
@@ -112,12 +117,24 @@ def test_a_hung_worker_takes_only_its_own_pods_along(lab, agent, client, service
         agent.wait_enrolled(neighbour)
         workers = {pod.name: agent.enrolment(pod)["worker"] for pod in (client, neighbour)}
         assert sorted(workers.values()) == [0, 1]
-        with one_thread_stopped(agent, f"worker-{workers[client.name]}") as since:
+        with one_thread_stopped(thread_of(agent, f"worker-{workers[client.name]}")) as since:
             time.sleep(LIMIT + SLACK - (time.monotonic() - since))
             assert len(client.greet(service.target, "--rpcs", 60)["backends"]) == 1
             assert len(neighbour.greet(service.target, "--rpcs", 60)["backends"]) == 3
         time.sleep(LIMIT)
         assert len(client.greet(service.target, "--rpcs", 60)["backends"]) == 3
+
+
+@pytest.mark.parametrize("name", ["worker-1", "the control thread"])
+def test_the_liveness_probe_says_which_thread_hangs(agent, name):
+    thread = agent.pid if name == "the control thread" else thread_of(agent, name)
+    with one_thread_stopped(thread):
+        time.sleep(STUCK - 2)
+        assert agent.admin("/healthz") == (200, "ok\n")
+        time.sleep(4)
+        status, body = agent.admin("/healthz")
+        assert (status, body.split(" has stood still for ")[0]) == (503, name)
+    agent.wait(lambda: agent.admin("/healthz") == (200, "ok\n"), 2, "it goes on")
 
 
 def test_heartbeats_cost_nothing(agent):

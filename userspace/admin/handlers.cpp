@@ -135,7 +135,10 @@ void adopt(const Sources& sources, const Request& request, Response& response) {
 }  // namespace
 
 std::optional<ProbeAnswer> answer_probe(const Sources& sources, std::string_view path) {
-  if (path == api::kHealth) return ProbeAnswer{200, "text/plain", "ok\n"};
+  if (path == api::kHealth) {
+    const auto stuck = sources.stuck();
+    return stuck ? ProbeAnswer{503, "text/plain", *stuck + "\n"} : ProbeAnswer{200, "text/plain", "ok\n"};
+  }
   if (path == api::kMetrics)
     return ProbeAnswer{200, "text/plain; version=0.0.4; charset=utf-8", sources.metrics->exposition()};
   if (path != api::kReady) return std::nullopt;

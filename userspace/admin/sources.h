@@ -60,6 +60,7 @@ struct PortCounters {
 using BpfCounters = std::array<uint64_t, WEIR_STAT_MAX>;
 
 struct Sources {
+  std::function<std::optional<std::string>()> stuck;  // a thread that has stood still for too long
   std::function<Readiness()> ready;
   std::function<AgentStats()> stats;
   std::function<std::shared_ptr<const config::Snapshot>()> snapshot;  // may answer null: none yet

@@ -139,6 +139,7 @@ base::Result<void> Node::prepare(std::span<const std::unique_ptr<telemetry::Reco
   auto heartbeats = interception::Heartbeats::open(maps(), generation_);
   if (!heartbeats) return heartbeats.error();
   heartbeats_ = std::move(*heartbeats);
+  watchdog_ = std::make_unique<Watchdog>(recorders.size(), base::MonotonicClock::now());
   for (const auto& recorder : recorders) {
     proxy::WorkerOptions worker_options;
     worker_options.index = static_cast<uint32_t>(workers_.size());
@@ -147,7 +148,10 @@ base::Result<void> Node::prepare(std::span<const std::unique_ptr<telemetry::Reco
     auto heartbeat = heartbeats_->claim(base::MonotonicClock::now());
     if (!heartbeat) return heartbeat.error();
     heartbeat_of_worker_.push_back(*heartbeat);
-    worker_options.heartbeat = [beating = *heartbeat](base::Instant now) { beating.beat(now); };
+    worker_options.heartbeat = [this, beating = *heartbeat, thread = Watchdog::of_worker(workers_.size())](auto now) {
+      beating.beat(now);
+      watchdog_->seen(thread, now);
+    };
     worker_options.send_timeout = options_.send_timeout;
     worker_options.stream_idle_timeout = options_.stream_idle_timeout;
     worker_options.pod_limits = options_.pod_limits;
@@ -237,6 +241,7 @@ void Node::run() {
     const auto wait_ms = std::chrono::ceil<std::chrono::milliseconds>(std::max(wait, base::Duration(0)));
     poll(fds, std::size(fds), static_cast<int>(wait_ms.count()));
     const base::Instant now = base::MonotonicClock::now();
+    watchdog_->seen(Watchdog::kControl, now);
 
     if (fds[0].revents != 0) {
       signalfd_siginfo signal;

@@ -17,6 +17,7 @@
 #include "control/handover.h"
 #include "control/service_rows.h"
 #include "control/verdict_rows.h"
+#include "control/watchdog.h"
 #include "interception/adoption.h"
 #include "interception/enrolment.h"
 #include "interception/heartbeats.h"
@@ -100,6 +101,8 @@ class Node final : private interception::EnrolmentEvents {
   const interception::RedirectState& redirect() const { return programs_->redirect(); }
   // Thread-safe, like what it does.
   interception::Adoption& adoption() { return *adoption_; }
+  // See Watchdog.
+  std::optional<std::string> stuck() const { return watchdog_->stuck(base::MonotonicClock::now()); }
   uint64_t verdict_failures() const { return verdict_rows_->failures(); }
 
  private:
@@ -139,6 +142,7 @@ class Node final : private interception::EnrolmentEvents {
   std::unique_ptr<interception::Enrolment> enrolment_;
   std::unique_ptr<interception::UnmanagedSurvey> survey_;
   std::unique_ptr<interception::Adoption> adoption_;
+  std::unique_ptr<Watchdog> watchdog_;
   std::vector<std::unique_ptr<proxy::Worker>> workers_;
   std::unordered_map<std::string, uint32_t> worker_of_pod_;  // by UID
   std::vector<uint32_t> pods_of_worker_;

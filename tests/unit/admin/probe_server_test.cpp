@@ -25,6 +25,7 @@ using testing::StartsWith;
 class ProbeServerTest : public testing::Test {
  protected:
   ProbeServerTest() {
+    sources_.stuck = [] { return std::nullopt; };
     sources_.ready = [this] {
       return ready_ ? Readiness{true, "", {"2 pods are listened in"}} : Readiness{false, "draining"};
     };

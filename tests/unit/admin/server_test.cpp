@@ -23,6 +23,7 @@ class ServerTest : public testing::Test {
     telemetry::AccessLogOptions options;
     options.path = "/dev/null";
     log_ = telemetry::AccessLog::open(options).value();
+    sources_.stuck = [this] { return stuck_; };
     sources_.ready = [this] { return ready_ ? Readiness{true} : Readiness{false, "pods are still being enrolled"}; };
     sources_.stats = [] {
       AgentStats stats;
@@ -68,6 +69,7 @@ class ServerTest : public testing::Test {
   telemetry::Metrics metrics_;
   std::shared_ptr<const config::Snapshot> snapshot_ = small_snapshot();
   std::atomic<bool> ready_{true}, drained_{false};
+  std::optional<std::string> stuck_;
   std::string level_;
   interception::UnmanagedSelection selection_;
   interception::UnmanagedList unmanaged_;
@@ -94,6 +96,15 @@ TEST_F(ServerTest, ReplacesAStaleSocketAndLeavesASuccessorsAlone) {
   auto answer = client().Get("/healthz");
   ASSERT_TRUE(answer);
   EXPECT_EQ(answer->status, 200);
+}
+
+TEST_F(ServerTest, IsNotWellWhenAThreadStandsStill) {
+  start();
+  EXPECT_EQ(client().Get("/healthz")->status, 200);
+  stuck_ = "worker-1 has stood still for 12 s";
+  auto answer = client().Get("/healthz");
+  EXPECT_EQ(answer->status, 503);
+  EXPECT_EQ(answer->body, "worker-1 has stood still for 12 s\n");
 }
 
 TEST_F(ServerTest, SaysWhyItIsNotReady) {

@@ -18,16 +18,6 @@ struct BudgetTest : Lab {
     worker().add_source(enrolled_pod(std::move(uid), std::move(listening)));
     return address;
   }
-  // The worker stands still from now until what is returned is set.
-  std::promise<void> stop_worker() {
-    std::promise<void> go, stopped;
-    worker().reactor().post([waiting = go.get_future().share(), &stopped] {
-      stopped.set_value();
-      waiting.wait();
-    });
-    stopped.get_future().wait();
-    return go;
-  }
   static void never(StreamLog&) {}
   // A response as large as its request says ("4096"); it is not read by the client unless the test reads.
   static void answer_at_length(StreamLog& log) {

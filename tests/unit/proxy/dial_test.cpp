@@ -19,16 +19,6 @@ struct DialTest : Lab {
     const uint16_t port = closed_port();
     for (int i = 1; i <= count; ++i) add_endpoint({*base::IpAddress::parse("127.0.1." + std::to_string(i)), port});
   }
-  // The worker stands still from now until what is returned is set.
-  std::promise<void> stop_worker() {
-    std::promise<void> go, stopped;
-    worker().reactor().post([waiting = go.get_future().share(), &stopped] {
-      stopped.set_value();
-      waiting.wait();
-    });
-    stopped.get_future().wait();
-    return go;
-  }
   bool all_reset(const std::vector<Peer*>& apps) {
     return until([&] { return std::all_of(apps.begin(), apps.end(), [](Peer* p) { return p->reset || p->ended; }); });
   }

@@ -185,6 +185,16 @@ class Lab : public ::testing::Test {
   const telemetry::Recorder& recorder() const { return *recorder_; }
   Worker& worker() { return *worker_; }
   const WorkerStats& stats() const { return worker_->stats(); }
+  // The worker stands still from now until what is returned is set.
+  std::promise<void> stop_worker() {
+    std::promise<void> go, stopped;
+    worker().reactor().post([waiting = go.get_future().share(), &stopped] {
+      stopped.set_value();
+      waiting.wait();
+    });
+    stopped.get_future().wait();
+    return go;
+  }
   // Runs `look` on the worker's thread.
   template <class Look>
   auto on_worker(Look look) {
