@@ -40,14 +40,14 @@ help: ## List the targets
 setup: ## Check this machine and install what is missing (packages.txt, bpffs)
 	@tools/setup
 
-build: setup build/release/CMakeCache.txt ## Build weir-agent and weirctl (build/release)
+build: setup build/release/build.ninja ## Build weir-agent and weirctl (build/release)
 	@cmake --build --preset release --parallel $(JOBS) --target weir-agent weirctl
 
-build/%/CMakeCache.txt: CMakePresets.json
+build/%/build.ninja: CMakePresets.json
 	@cmake --preset $* >/dev/null
 	@touch $@
 
-bench-tools: build/release/CMakeCache.txt
+bench-tools: build/release/build.ninja
 	@cmake --build --preset release --parallel $(JOBS) --target rpc_load rpc_backend tcp_load tcp_backend route_bench
 
 bench: build bench-tools ## CPU per RPC beside HAProxy's, nginx's and Envoy's (QUICK=1: under three minutes)
@@ -71,7 +71,7 @@ suites: check-layers check-golden unit asan tsan bpf-test emulated-and-go tools-
 .NOTPARALLEL:
 
 # What several suites need is done once in a run of make.
-release-build: build/release/CMakeCache.txt
+release-build: build/release/build.ninja
 	@tools/suite build-release -- cmake --build --preset release --parallel $(JOBS)
 
 image-build: build
@@ -89,11 +89,11 @@ cluster-tools:
 unit: release-build ## Unit tests, release build
 	@tools/suite unit --ctest build/release '^unit/'
 
-asan: build/asan/CMakeCache.txt ## Unit tests under AddressSanitizer and UndefinedBehaviorSanitizer
+asan: build/asan/build.ninja ## Unit tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@tools/suite build-asan -- cmake --build --preset asan --parallel $(JOBS) --target unit_tests unit_golden
 	@tools/suite asan --ctest build/asan '^unit/'
 
-tsan: build/tsan/CMakeCache.txt ## Unit tests of what has threads under ThreadSanitizer
+tsan: build/tsan/build.ninja ## Unit tests of what has threads under ThreadSanitizer
 	@tools/suite build-tsan -- cmake --build --preset tsan --parallel $(JOBS) --target $(addprefix unit_,$(TSAN_UNITS))
 	@tools/suite tsan --ctest build/tsan '^unit/($(subst $(SPACE),|,$(TSAN_UNITS)))/'
 
@@ -155,7 +155,7 @@ redirect-off-alone: build ## Of these, too, those that measure, or load the mach
 	@WEIR_REDIRECT=off tools/suite redirect-off-alone -- $(PYTEST) $(filter $(MEASURING),$(REDIRECT_OFF)) \
 	  --junitxml build/reports/redirect-off-alone.xml $(PYTEST_ARGS)
 
-integration-asan: build/asan/CMakeCache.txt ## Some of them with an agent under AddressSanitizer and UndefinedBehaviorSanitizer
+integration-asan: build/asan/build.ninja ## Some of them with an agent under AddressSanitizer and UndefinedBehaviorSanitizer
 	@tools/suite build-asan -- cmake --build --preset asan --parallel $(JOBS) --target weir-agent weirctl
 	@WEIR_BUILD_DIR=build/asan UBSAN_OPTIONS=print_stacktrace=1 tools/suite integration-asan -- $(PYTEST) \
 	  $(addprefix tests/integration/,$(ASAN_LAB)) --junitxml build/reports/integration-asan.xml $(PYTEST_ARGS)
@@ -180,14 +180,14 @@ parity: build ## The same faults and routes through weir and through Envoy
 conformance: build go-tools ## h2spec and grpc-go's interop suite through the diverted path
 	@tools/suite conformance -- $(PYTEST) tests/conformance --junitxml build/reports/conformance.xml $(PYTEST_ARGS)
 
-fuzz: build/asan/CMakeCache.txt ## Each fuzz target for FUZZ_SECONDS (60)
+fuzz: build/asan/build.ninja ## Each fuzz target for FUZZ_SECONDS (60)
 	@tools/suite build-fuzz -- cmake --build --preset asan --parallel $(JOBS) --target $$(tools/run_fuzz build/asan --list)
 	@tools/suite fuzz -- tools/run_fuzz build/asan $(FUZZ_SECONDS)
 
 format: ## Format the sources with clang-format
 	@clang-format-14 -i $(SOURCES)
 
-check: check-layers check-golden build/release/CMakeCache.txt ## Layers, golden tables, format, and clang-tidy on what changed since BASE
+check: check-layers check-golden build/release/build.ninja ## Layers, golden tables, format, and clang-tidy on what changed since BASE
 	@clang-format-14 --dry-run -Werror $(SOURCES)
 	@cmake --build --preset release --parallel $(JOBS) --target weir_bpf_object
 	@files=$$(git diff --name-only --diff-filter=d $(BASE) -- 'userspace/*.cpp' 'tools/*.cpp'); \
