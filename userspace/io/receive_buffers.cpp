@@ -76,7 +76,7 @@ void ReceiveBuffers::restock() {
   unneeded_ = std::min(unneeded_, free_.size());
   if (added == 0) return;
   io_uring_buf_ring_advance(buffer_ring_, added);
-  excess_is_empty_ = false;
+  emptied_ = 0;
 }
 
 void ReceiveBuffers::trim() {
@@ -86,16 +86,17 @@ void ReceiveBuffers::trim() {
   for (const size_t end = without_memory_ + n; without_memory_ < end; ++without_memory_)
     madvise(buffers_[free_[without_memory_]]->data(), kBufferSize, MADV_DONTNEED);
   unneeded_ = free_.size();
-  if (in_ring_ > stock_ && !excess_is_empty_) empty_the_excess();
+  if (in_ring_ > stock_ + emptied_) empty_the_excess();
 }
 
 // The kernel writes into buffers only while this thread is in io_uring_enter() (IORING_SETUP_DEFER_TASKRUN), and takes
 // the oldest first. So the newest can be emptied as long as each that was written to has been taken.
 void ReceiveBuffers::empty_the_excess() {
   if (io_uring_cq_ready(&ring_) > 0 || io_uring_cq_has_overflow(&ring_)) return;
-  for (uint16_t entry = buffer_ring_->tail, n = in_ring_ - stock_; n > 0; --n)
-    madvise(buffers_[buffer_ring_->bufs[--entry & (kRingEntries - 1)].bid]->data(), kBufferSize, MADV_DONTNEED);
-  excess_is_empty_ = true;
+  for (; emptied_ < in_ring_ - stock_; ++emptied_) {
+    const uint32_t entry = (buffer_ring_->tail - 1 - emptied_) & (kRingEntries - 1);
+    madvise(buffers_[buffer_ring_->bufs[entry].bid]->data(), kBufferSize, MADV_DONTNEED);
+  }
 }
 
 void ReceiveBuffers::recycle(base::Buffer* buffer) {

@@ -61,7 +61,7 @@ class ReceiveBuffers {
   uint32_t taken_ = 0;       // in this turn
   uint32_t most_taken_ = 0;  // in one turn since the last trim()
   bool ran_out_ = false;
-  bool excess_is_empty_ = true;         // what is in the ring beyond stock_ has no memory
+  uint32_t emptied_ = 0;                // of those in the ring, so many of the newest have no memory
   std::vector<PooledBuffer*> buffers_;  // by buffer id
   std::vector<uint16_t> free_;          // last in, first out: warm in the cache
   size_t unneeded_ = 0;                 // the fewest that were free since the last trim()

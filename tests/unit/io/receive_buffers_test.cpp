@@ -98,7 +98,8 @@ TEST_F(ReceiveBuffersTest, WhatWaitsBeyondTheStockHasNoMemory) {
   const size_t before = resident_bytes();
   for (int second = 0; second < 10; ++second) buffers().trim();
   EXPECT_EQ(buffers().stock(), ReceiveBuffers::kLeastStock);
-  EXPECT_LE(resident_bytes(), before - ReceiveBuffers::kRingEntries / 4 * static_cast<size_t>(sysconf(_SC_PAGESIZE)));
+  EXPECT_LE(resident_bytes(),
+            before - ReceiveBuffers::kRingEntries * 3 / 4 * static_cast<size_t>(sysconf(_SC_PAGESIZE)));
   for (int turn = 0; turn < 4; ++turn) say();
   EXPECT_EQ(heard.text.find_first_not_of('x'), std::string::npos);
 }
