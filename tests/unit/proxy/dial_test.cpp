@@ -213,7 +213,7 @@ struct FewPortsTest : SourcePortTest {
 
   void SetUp() override {
     own_ = base::Fd(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
-    if (unshare(CLONE_NEWNET) != 0) GTEST_SKIP() << "needs root";
+    ASSERT_EQ(unshare(CLONE_NEWNET), 0) << "needs root";
     few_ = base::Fd(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
     const base::Fd any(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
     ifreq lo{};
